@@ -1,0 +1,135 @@
+"""Augmentation: new views of the training images, drawn anew at every step, on the device, in one resampling.
+
+Taught in ``02a_data``. Flips, quarter turns, rotation, scale, shift and the elastic deformation of the U-Net paper
+(section 3.1: random displacements on a coarse 3x3 grid, standard deviation 10 px) are composed into **one** sampling
+grid, so an image is interpolated once, and its mask follows the very same grid with the nearest class id (interpolated
+ids would be classes that do not exist). What leaves the image is filled by its mirror, as in the paper.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augment:
+    """A batched random warp, plus brightness and contrast. All zeros and False: images pass unchanged.
+
+    Args:
+        flip: mirror left-right and up-down, each with probability 1/2.
+        turn: quarter turns, each of the four with probability 1/4 (square images only).
+        rotate: largest angle in degrees, uniform in [-rotate, rotate].
+        scale: largest zoom, log-uniform in [1 / (1 + scale), 1 + scale].
+        shift: largest shift as a share of the side.
+        elastic: standard deviation in pixels of the displacements on a 3x3 grid.
+        brightness: largest offset, on the [0, 1] scale of the image.
+        contrast: largest change of the gain around the image's mean, log-uniform like ``scale``.
+        crop: side in pixels of a square window cut at random (at the original resolution); None for the whole image.
+
+    Raises:
+        ValueError: a negative strength; ``turn`` on images that are not square; a crop larger than the image.
+    """
+
+    flip: bool = False
+    turn: bool = False
+    rotate: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    crop: int | None = None
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if value is not None and value < 0:
+                raise ValueError(f"Augment({name}={value}): must be at least 0")
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) float in [0, 1] and masks (N, H, W) integer -> the same, H and W being ``crop`` if set.
+
+        ``generator`` lives on the images' device; the same generator state gives the same views.
+        """
+        grid = self._grid(images, generator)
+        if grid is not None:
+            images = F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
+            warped = F.grid_sample(masks[:, None].float(), grid, "nearest", "reflection", align_corners=False)
+            masks = warped[:, 0].to(masks.dtype)
+        if self.contrast or self.brightness:
+            n = len(images)
+            mean = images.mean((1, 2, 3), keepdim=True)
+            gain = _log_uniform(n, self.contrast, images, generator)[:, None, None, None]
+            offset = _uniform(n, self.brightness, images, generator)[:, None, None, None]
+            images = ((images - mean) * gain + mean + offset).clamp(0, 1)
+        return images, masks
+
+    def _grid(self, images: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Where each output pixel looks in the input: (N, h, w, 2) in grid_sample's units, or None for nowhere new."""
+        if not (self.flip or self.turn or self.rotate or self.scale or self.shift or self.elastic or self.crop):
+            return None
+        n, _, height, width = images.shape
+        if self.turn and height != width:
+            raise ValueError(f"Augment(turn=True) needs square images, not {height}x{width}: use flip and rotate")
+        if self.crop and self.crop > min(height, width):
+            raise ValueError(f"Augment(crop={self.crop}) is larger than the images ({height}x{width})")
+        half = torch.tensor([width, height], device=images.device) / 2  # from here on in pixels from the centre, x first
+
+        angle = torch.deg2rad(_uniform(n, self.rotate, images, generator))
+        if self.turn:
+            angle = angle + torch.randint(4, (n,), generator=generator, device=images.device) * (math.pi / 2)
+        matrix = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(n, 2, 2)
+        if self.flip:
+            signs = torch.randint(2, (n, 1, 2), generator=generator, device=images.device) * 2 - 1
+            matrix = matrix * signs
+        if self.scale:
+            matrix = matrix / _log_uniform(n, self.scale, images, generator)[:, None, None]
+
+        out_h, out_w = (self.crop, self.crop) if self.crop else (height, width)
+        y = torch.arange(out_h, device=images.device) - (out_h - 1) / 2
+        x = torch.arange(out_w, device=images.device) - (out_w - 1) / 2
+        pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(n, out_h, out_w, 2)
+        if self.elastic:
+            coarse = torch.randn((n, 2, 3, 3), generator=generator, device=images.device) * self.elastic
+            smooth = F.interpolate(coarse, size=(out_h, out_w), mode="bicubic", align_corners=True)
+            pixels = pixels + smooth.movedim(1, -1)
+        pixels = pixels @ matrix.transpose(1, 2)[:, None]  # one product a row of pixels
+        if self.crop:
+            room = torch.tensor([width - out_w, height - out_h], device=images.device)
+            corner = torch.rand((n, 2), generator=generator, device=images.device)
+            pixels = pixels + (((corner * (room + 1)).floor() - room / 2))[:, None, None]
+        if self.shift:
+            share = torch.rand((n, 2), generator=generator, device=images.device) * 2 - 1
+            pixels = pixels + (share * self.shift * 2 * half)[:, None, None]
+        return pixels / half
+
+
+def _uniform(n: int, limit: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    return (torch.rand(n, generator=generator, device=like.device) * 2 - 1) * limit
+
+
+def _log_uniform(n: int, limit: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.exp(_uniform(n, math.log1p(limit), like, generator))
+
+
+AUGMENTATIONS = {
+    "none": None,
+    "flips": Augment(flip=True, turn=True),
+    "standard": Augment(flip=True, rotate=180, scale=0.25, brightness=0.1, contrast=0.25),
+    "elastic": Augment(flip=True, rotate=180, scale=0.25, elastic=10, brightness=0.1, contrast=0.25),
+}
+
+
+def make_augment(name: str, crop: int | None = None) -> Augment | None:
+    """An augmentation by name: none, flips, standard or elastic, with an optional random crop in pixels.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"unknown augmentation {name!r}: choose one of {', '.join(AUGMENTATIONS)}")
+    chosen = AUGMENTATIONS[name]
+    return chosen if crop is None else Augment(**{**(asdict(chosen) if chosen else {}), "crop": crop})
