@@ -1,0 +1,15 @@
+"""unetlab: learn to train a U-Net, with the training run in your hand. ``import unetlab as ul``."""
+
+from unetlab.augment import Augment, make_augment
+from unetlab.checkpoint import CheckpointError
+from unetlab.controls import Controls, Script
+from unetlab.early_stopping import EarlyStopping, replay_early_stopping
+from unetlab.ema import EMA
+from unetlab.history import History, Move
+from unetlab.losses import CompoundLoss, DiceLoss, FocalLoss, TverskyLoss, weight_map
+from unetlab.metrics import SegmentationMetrics, dice_score, iou_score
+from unetlab.model import UNet, receptive_field
+from unetlab.schedulers import make_scheduler, schedule_preview
+from unetlab.training import Trainer
+
+__version__ = "0.1.0"

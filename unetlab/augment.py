@@ -76,7 +76,9 @@ class Augment:
             raise ValueError(f"Augment(turn=True) needs square images, not {height}x{width}: use flip and rotate")
         if self.crop and self.crop > min(height, width):
             raise ValueError(f"Augment(crop={self.crop}) is larger than the images ({height}x{width})")
-        half = torch.tensor([width, height], device=images.device) / 2  # from here on in pixels from the centre, x first
+        half = (
+            torch.tensor([width, height], device=images.device) / 2
+        )  # from here on in pixels from the centre, x first
 
         angle = torch.deg2rad(_uniform(n, self.rotate, images, generator))
         if self.turn:
@@ -100,7 +102,7 @@ class Augment:
         if self.crop:
             room = torch.tensor([width - out_w, height - out_h], device=images.device)
             corner = torch.rand((n, 2), generator=generator, device=images.device)
-            pixels = pixels + (((corner * (room + 1)).floor() - room / 2))[:, None, None]
+            pixels = pixels + ((corner * (room + 1)).floor() - room / 2)[:, None, None]
         if self.shift:
             share = torch.rand((n, 2), generator=generator, device=images.device) * 2 - 1
             pixels = pixels + (share * self.shift * 2 * half)[:, None, None]

@@ -95,6 +95,11 @@ class EarlyStopping:
         reason = f"{self.monitor} did not improve for {self.wait} evaluations ({best})"
         return Decision(False, True, self.wait, reason)
 
+    def settings(self) -> dict:
+        """The arguments that make another one like this."""
+        names = ("monitor", "mode", "patience", "min_delta", "restore_best_weights", "start_from_epoch")
+        return {name: getattr(self, name) for name in names}
+
     def state_dict(self) -> dict:
         """Settings and memory, as plain numbers and strings."""
         return dict(vars(self))

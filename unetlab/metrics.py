@@ -77,7 +77,9 @@ class SegmentationMetrics:
         prediction, targets = class_ids(prediction), target_ids(targets)
         if prediction.shape != targets.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} and targets {tuple(targets.shape)} differ in shape")
-        valid = torch.ones_like(targets, dtype=torch.bool) if self.ignore_index is None else targets != self.ignore_index
+        valid = (
+            torch.ones_like(targets, dtype=torch.bool) if self.ignore_index is None else targets != self.ignore_index
+        )
         self._outside.append((((targets < 0) | (targets >= max(self.num_classes, 2))) & valid).sum())
         counts = []
         for c in [1] if self.num_classes == 1 else range(self.num_classes):

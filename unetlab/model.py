@@ -111,7 +111,8 @@ class UNet(nn.Module):
         widths = [base_channels * 2**level for level in range(depth + 1)]
         pad = 1 if padding == "same" else 0
         self.encoder = nn.ModuleList(
-            DoubleConv(before, after, norm, pad) for before, after in zip([in_channels, *widths], widths[:-1], strict=False)
+            DoubleConv(before, after, norm, pad)
+            for before, after in zip([in_channels, *widths], widths[:-1], strict=False)
         )
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = DoubleConv(widths[-2], widths[-1], norm, pad)
@@ -150,7 +151,9 @@ class UNet(nn.Module):
         """
         shares = torch.as_tensor(shares, dtype=torch.float32).reshape(-1)
         if len(shares) != self.head.out_channels or not bool(((shares > 0) & (shares < 1)).all()):
-            raise ValueError(f"set_output_prior needs {self.head.out_channels} share(s) in (0, 1), not {shares.tolist()}")
+            raise ValueError(
+                f"set_output_prior needs {self.head.out_channels} share(s) in (0, 1), not {shares.tolist()}"
+            )
         self.head.bias.copy_(torch.logit(shares) if len(shares) == 1 else shares.log())
         self.head.weight.mul_(0.1)
 

@@ -101,7 +101,9 @@ class Scheduler:
             if math.isnan(metric):
                 raise ValueError("the plateau schedule was given NaN: the run has diverged")
             if metric < 0 and self.torch_scheduler.threshold_mode == "rel":
-                raise ValueError("plateau with a negative metric needs threshold_mode='abs': a relative one is reversed")
+                raise ValueError(
+                    "plateau with a negative metric needs threshold_mode='abs': a relative one is reversed"
+                )
             self.torch_scheduler.step(metric)
         elif self.steps_taken < self._last_step:  # after its end a schedule stays where it is
             self.steps_taken += 1
