@@ -7,8 +7,10 @@ from unetlab.early_stopping import EarlyStopping, replay_early_stopping
 from unetlab.ema import EMA
 from unetlab.history import History, Move
 from unetlab.losses import CompoundLoss, DiceLoss, FocalLoss, TverskyLoss, weight_map
+from unetlab.lr_finder import RangeTest, lr_range_test
 from unetlab.metrics import SegmentationMetrics, dice_score, iou_score
 from unetlab.model import UNet, receptive_field
+from unetlab.plots import describe_history, plot_history, plot_images, plot_predictions, show, use_style
 from unetlab.schedulers import make_scheduler, schedule_preview
 from unetlab.training import Trainer
 

@@ -209,7 +209,7 @@ class Trainer:
         self._take_up_training()
         epochs = self.planned_epochs if epochs is None else epochs
         if not self.snapshots:
-            self.snapshots.add(self.epoch, self._state())
+            self.snapshots.add(self.epoch, self.state())
         progress = Progress(self._describe(epochs), self.step, epochs * self.steps_per_epoch, verbose)
         try:
             while self.epoch < epochs and self.history.stop_reason is None:
@@ -306,7 +306,7 @@ class Trainer:
             self.history.stop_reason = f"early stopping at epoch {self.epoch}: {decision.reason}"
         if self.scheduler.interval == "evaluation":
             self._move_schedule(row[self._plateau_monitor])
-        self.snapshots.add(self.epoch, self._state())
+        self.snapshots.add(self.epoch, self.state())
         return decision.improved
 
     # ------------------------------------------------------------------------------------- the hand and the rate
@@ -500,7 +500,7 @@ class Trainer:
 
     def _roll_back(self) -> None:
         """Take up the newest snapshot. The rows written since stay in the history until training goes on."""
-        self._take_up(self.snapshots[max(self.snapshots)])
+        self.load_state(self.snapshots[max(self.snapshots)])
 
     def _present_kept_weights(self) -> None:
         """Put the weights that count into the model; the training weights wait for the next fit."""
@@ -528,7 +528,7 @@ class Trainer:
 
     # -------------------------------------------------------------------------- state: rewind, fork, save, resume
 
-    def _state(self) -> dict:
+    def state(self) -> dict:
         """Everything that training depends on, as clones."""
         return {
             "step": self.step,
@@ -545,7 +545,7 @@ class Trainer:
             "best": self._best,  # never written to, so not cloned
         }
 
-    def _take_up(self, state: dict) -> None:
+    def load_state(self, state: dict) -> None:
         """Go on from a state, which may come from a file and from another device."""
         if self.scheduler is None and state["planned_epochs"] is not None:
             self._plan(state["planned_epochs"])  # before the optimizer's state: a schedule starts from the base rate
@@ -571,7 +571,7 @@ class Trainer:
             ValueError: there is no snapshot of that epoch; the message names those there are.
         """
         state = self.snapshots.at(epoch)
-        self._take_up(state)
+        self.load_state(state)
         self.history = self.history.truncated(epoch, state["step"], state["moves"])
         self.snapshots.drop_after(epoch)
 
@@ -607,11 +607,11 @@ class Trainer:
             fork._plan(state["planned_epochs"])
             fork._fast_forward(state["step"])
             state |= {"scheduler": None, "hand_lr": None, "scheduled_lr": fork._scheduled_lr}
-        fork._take_up(state)
+        fork.load_state(state)
         for name, value in moved.items():
             check_change(name, value, fork.controls.adjustable)
             setattr(fork.early_stopping, name, value)
-        fork.snapshots.add(at_epoch, fork._state())
+        fork.snapshots.add(at_epoch, fork.state())
         return fork
 
     def _fast_forward(self, steps: int) -> None:
@@ -635,7 +635,7 @@ class Trainer:
             "data": self._fingerprints(),
             "history": self.history.to_dict(),
             "shows_kept": self._training_weights is not None,
-            "training": self._state(),
+            "training": self.state(),
         }
 
     def _fingerprints(self) -> list:
@@ -667,9 +667,9 @@ class Trainer:
                 f"{path} was trained on other data ([shape, sums] {state['data']}, here {trainer._fingerprints()}): "
                 "pass the same train and val"
             )
-        trainer._take_up(state["training"])
+        trainer.load_state(state["training"])
         trainer.history = History.from_dict(state["history"])
-        trainer.snapshots.add(trainer.epoch, trainer._state())
+        trainer.snapshots.add(trainer.epoch, trainer.state())
         if state["shows_kept"]:
             trainer._present_kept_weights()
         return trainer

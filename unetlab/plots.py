@@ -1,0 +1,211 @@
+"""Every static figure of the course, in one style: histories, images with their masks, predictions worst first.
+
+Functions return a matplotlib ``Figure``; ``show`` puts it on the page with its alternative text. Colours are those of
+Okabe and Ito (2008), which colour-blind readers can tell apart; line styles differ too, for print in grey.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from unetlab.history import History
+
+STYLE = Path(__file__).with_name("unetlab.mplstyle")
+TRUTH, MISS, FALSE_ALARM = "#009E73", "#E69F00", "#CC3FA0"
+_PIXELS_PER_INCH = 144
+
+
+def use_style() -> None:
+    """Draw every later figure of this session in the style of the course."""
+    plt.style.use(STYLE)
+
+
+def to_png(figure: Figure) -> bytes:
+    """A figure as PNG, sharp on screens of high resolution; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_PIXELS_PER_INCH, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure in a notebook with its alternative text, and close it.
+
+    Args:
+        figure: any matplotlib figure.
+        alt: what a reader who cannot see the figure must know: not what it is, but what the curves do.
+
+    Raises:
+        ValueError: an empty alt text.
+    """
+    from IPython.display import Image, display  # only notebooks have IPython
+
+    if not alt.strip():
+        raise ValueError("a figure needs an alt text that says what the curve does")
+    png = to_png(figure)
+    width = int(np.frombuffer(png[16:20], ">u4")[0] * 100 / _PIXELS_PER_INCH)
+    display(Image(png, width=width, alt=alt))
+    plt.close(figure)
+
+
+def plot_history(histories: History | Mapping[str, History]) -> Figure:
+    """Loss, Dice and learning rate over the epochs of one run or of several named ones.
+
+    The best epoch (by validation Dice) has a dot, a dotted vertical line marks each move of the hand.
+
+    Raises:
+        ValueError: no run, or one without an epoch.
+    """
+    runs = histories if isinstance(histories, Mapping) else {"": histories}
+    if not runs or not all(len(history) for history in runs.values()):
+        raise ValueError("plot_history needs at least one run with at least one epoch")
+    with plt.style.context(STYLE):
+        figure, (loss, dice, rate) = plt.subplots(1, 3, figsize=(10, 3))
+        colours = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+        for i, (name, history) in enumerate(runs.items()):
+            colour = colours[i % len(colours)]
+            epochs = history.column("epoch")
+            train = colours[1] if len(runs) == 1 else colour
+            loss.plot(
+                epochs, history.column("train_loss"), color=train, linestyle="--", label=f"{name} training".strip()
+            )
+            loss.plot(
+                epochs, history.column("val_loss"), color=colour, linestyle="-", label=f"{name} validation".strip()
+            )
+            scores = history.column("val_dice")
+            dice.plot(epochs, scores, color=colour, linestyle="-", label=name or "validation")
+            best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else 0
+            dice.plot(epochs[best], scores[best], "o", color=colour)
+            dice.annotate(
+                f"{scores[best]:.3f}", (epochs[best], scores[best]), (0, -12), textcoords="offset points", ha="center"
+            )
+            per_epoch = len(history.steps) / len(history)
+            rate.plot(
+                [(row["step"] + 1) / per_epoch for row in history.steps],
+                [row["lr"] for row in history.steps],
+                color=colour,
+                linestyle="-",
+            )
+            for move in history.moves:
+                for axis in (loss, dice, rate):
+                    axis.axvline(move.step / per_epoch, color=colour, linestyle=":", linewidth=1)
+        loss.set(title="Loss", xlabel="epoch", ylabel="loss")
+        dice.set(title="Dice, mean over images", xlabel="epoch", ylabel="Dice", ylim=(0, 1))
+        rate.set(title="Learning rate", xlabel="epoch", ylabel="rate (log scale)", yscale="log")
+        loss.legend()
+        if len(runs) > 1:
+            dice.legend(loc="lower right")
+    return figure
+
+
+def describe_history(history: History) -> str:
+    """What the curves of one run do, in a sentence: the alt text of ``plot_history``."""
+    train, scores = history.column("train_loss"), history.column("val_dice")
+    best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else 0
+    return (
+        f"Over {len(history)} epochs the training loss goes from {train[0]:.2f} to {train[-1]:.2f}; the validation Dice "
+        f"starts at {scores[0]:.2f}, is highest at epoch {history.epochs[best]['epoch']} with {scores[best]:.2f} and ends "
+        f"at {scores[-1]:.2f}."
+    )
+
+
+def plot_images(images, masks=None, titles=None, columns: int = 8) -> Figure:
+    """A grid of images, each with the outline of its mask.
+
+    Args:
+        images: (N, C, H, W) uint8 or floats in [0, 1], C 1 or 3.
+        masks: (N, H, W) class ids or None; every class boundary is outlined.
+        titles: N short texts or None.
+        columns: images a row.
+    """
+    images, masks = np.asarray(images), None if masks is None else np.asarray(masks)
+    rows = -(-len(images) // columns)
+    columns = min(columns, len(images))
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(1.25 * columns, 1.25 * rows + 0.2 * bool(titles)), squeeze=False
+        )
+        for axis in axes.flat:
+            axis.axis("off")
+        for i, axis in enumerate(axes.flat[: len(images)]):
+            _draw_image(axis, images[i])
+            if masks is not None:
+                _outline(axis, masks[i])
+            if titles is not None:
+                axis.set_title(titles[i], fontsize=8, fontweight="normal", loc="center")
+    return figure
+
+
+def plot_predictions(
+    images, masks, predictions, scores=None, count: int = 6, ignore_index: int | None = None
+) -> Figure:
+    """Truth, prediction and errors of the ``count`` images with the lowest scores, worst first.
+
+    Args:
+        images: (N, C, H, W) uint8 or floats in [0, 1]; masks, predictions: (N, H, W) class ids.
+        scores: one score an image (its Dice), which orders and titles them; None leaves them in order.
+        count: how many to show.
+        ignore_index: class id that is no error.
+    """
+    images, masks, predictions = (np.asarray(x) for x in (images, masks, predictions))
+    order = np.arange(len(images)) if scores is None else np.argsort(scores, kind="stable")
+    order = order[:count]
+    top = int(max(masks[masks != ignore_index].max(initial=1), predictions.max(initial=1)))
+    colours = "gray" if top == 1 else "viridis"
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(4, len(order), figsize=(1.45 * len(order), 6.3), squeeze=False)
+        for column, i in enumerate(order):
+            for axis in axes[:, column]:
+                axis.set(xticks=[], yticks=[])
+                axis.grid(False)
+                for spine in axis.spines.values():
+                    spine.set_visible(False)
+            _draw_image(axes[0, column], images[i])
+            for axis, labels in ((axes[1, column], masks[i]), (axes[2, column], predictions[i])):
+                axis.imshow(np.ma.masked_where(labels == ignore_index, labels), vmin=0, vmax=top, cmap=colours)
+            axes[3, column].imshow(error_map(images[i], masks[i], predictions[i], ignore_index))
+            if scores is not None:
+                axes[0, column].set_title(f"Dice {scores[i]:.2f}", loc="center", fontsize=9, fontweight="normal")
+        for axis, label in zip(axes[:, 0], ("image", "truth", "prediction", "errors"), strict=True):
+            axis.set_ylabel(label)
+        figure.legend(
+            handles=[Patch(color=MISS, label="missed"), Patch(color=FALSE_ALARM, label="false alarm")],
+            loc="outside lower center",
+            ncols=2,
+        )
+    return figure
+
+
+def error_map(image, mask, prediction, ignore_index: int | None = None) -> np.ndarray:
+    """The image in faint grey with misses and false alarms in colour: (H, W, 3) floats in [0, 1].
+
+    A miss is foreground (any class but 0) that was given another class; a false alarm is background called foreground.
+    """
+    image, mask, prediction = np.asarray(image), np.asarray(mask), np.asarray(prediction)
+    grey = _unit(image).mean(0)
+    picture = np.repeat((0.15 + 0.45 * grey)[..., None], 3, axis=2)
+    wrong = mask != prediction
+    if ignore_index is not None:
+        wrong &= mask != ignore_index
+    for where, colour in ((wrong & (mask != 0), MISS), (wrong & (mask == 0), FALSE_ALARM)):
+        picture[where] = matplotlib.colors.to_rgb(colour)
+    return picture
+
+
+def _draw_image(axis, image: np.ndarray) -> None:
+    axis.imshow(_unit(image).transpose(1, 2, 0), vmin=0, vmax=1)
+
+
+def _unit(image: np.ndarray) -> np.ndarray:
+    return image / 255 if image.dtype == np.uint8 else np.clip(image, 0, 1)
+
+
+def _outline(axis, mask: np.ndarray) -> None:
+    # One contour between neighbouring class ids; a mask of one class has none, and contour would warn.
+    for boundary in np.unique(mask)[1:]:
+        axis.contour(mask >= boundary, levels=[0.5], colors=[TRUTH], linewidths=1)
