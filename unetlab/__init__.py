@@ -3,14 +3,17 @@
 from unetlab.augment import Augment, make_augment
 from unetlab.checkpoint import CheckpointError
 from unetlab.controls import Controls, Script
+from unetlab.datasets import Dataset, Split, load_folder
 from unetlab.early_stopping import EarlyStopping, replay_early_stopping
 from unetlab.ema import EMA
+from unetlab.files import DataError
 from unetlab.history import History, Move
 from unetlab.losses import CompoundLoss, DiceLoss, FocalLoss, TverskyLoss, weight_map
 from unetlab.lr_finder import RangeTest, lr_range_test
 from unetlab.metrics import SegmentationMetrics, dice_score, iou_score
 from unetlab.model import UNet, receptive_field
 from unetlab.plots import describe_history, plot_history, plot_images, plot_predictions, show, use_style
+from unetlab.realsets import available_datasets, load_dataset
 from unetlab.schedulers import make_scheduler, schedule_preview
 from unetlab.training import Trainer
 

@@ -17,8 +17,8 @@ def _norm(kind: str, channels: int) -> nn.Module:
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "group":
-        # Up to 8 groups, never of a single channel (that would be instance norm).
-        return nn.GroupNorm(math.gcd(8, max(channels // 2, 1)), channels)
+        # Up to 8 groups of equal size, never of a single channel (that would be instance norm).
+        return nn.GroupNorm(math.gcd(8, channels, channels // 2), channels)
     if kind == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
     return nn.Identity()
@@ -213,7 +213,7 @@ class UNet(nn.Module):
         output = _valid_output(size, self.depth)
         if output is None:
             # Valid sizes repeat every 2**depth pixels; the smallest leaves the bottom with at least one pixel.
-            smallest = next(s for s in range(1, 8 * 2**self.depth + 64) if _valid_output(s, self.depth))
+            smallest = next(s for s in range(1, 12 * 2**self.depth) if _valid_output(s, self.depth))
             step = 2**self.depth
             below = smallest + (max(size - smallest, 0) // step) * step
             above = below if below > size else below + step

@@ -24,7 +24,7 @@ def _build(name: str, optimizer: Optimizer, total_steps: int, kw: dict):
     """The torch scheduler behind a name. Defaults are shares of the run, so that one name fits runs of any length."""
     base_lr = [group["lr"] for group in optimizer.param_groups]
     if name == "constant":
-        return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0, **kw)
     if name == "step":
         return lr_scheduler.StepLR(optimizer, **{"step_size": math.ceil(total_steps / 3), "gamma": 0.1} | kw)
     if name == "multistep":
@@ -43,12 +43,12 @@ def _build(name: str, optimizer: Optimizer, total_steps: int, kw: dict):
         return lr_scheduler.OneCycleLR(optimizer, max_lr=base_lr, total_steps=total_steps, **kw)
     if name == "warmup_cosine":
         kw = {"warmup_steps": max(total_steps // 10, 1), "start_factor": 0.01, "eta_min": 0.0} | kw
-        warmup = min(kw["warmup_steps"], total_steps)
+        warmup = min(kw.pop("warmup_steps"), total_steps - 1)  # the end is never on the way up
         return lr_scheduler.SequentialLR(
             optimizer,
             [
-                lr_scheduler.LinearLR(optimizer, start_factor=kw["start_factor"], total_iters=warmup),
-                lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(total_steps - warmup, 1), eta_min=kw["eta_min"]),
+                lr_scheduler.LinearLR(optimizer, start_factor=kw.pop("start_factor"), total_iters=warmup),
+                lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_steps - warmup, **kw),
             ],
             milestones=[warmup],
         )
@@ -126,8 +126,9 @@ class Scheduler:
         """Take over a state of the same schedule (same name, options and ``total_steps``)."""
         self.steps_taken = state["steps_taken"]
         inner = dict(state["torch"])
-        if self.name == "multistep":  # torch keeps a Counter with integer keys
-            inner["milestones"] = type(self.torch_scheduler.milestones)(inner["milestones"])
+        if self.name == "multistep":  # torch keeps a Counter with integer keys, which JSON turns into text
+            milestones = {int(step): count for step, count in inner["milestones"].items()}
+            inner["milestones"] = type(self.torch_scheduler.milestones)(milestones)
         self.torch_scheduler.load_state_dict(inner)
 
 

@@ -70,7 +70,7 @@ class Trainer:
 
     Attributes:
         model, optimizer, early_stopping, controls, history: as named.
-        step: optimizer steps taken. ``epoch``: whole epochs trained.
+        step: optimizer steps taken. ``epoch``: whole epochs trained. ``diverged``: whether a loss stopped being finite.
 
     Raises:
         ValueError: data that do not fit together or hold class ids outside the network's; an unknown name.
@@ -166,7 +166,7 @@ class Trainer:
         self._best: dict[str, Tensor] | None = None
         self._training_weights: dict[str, Tensor] | None = None  # set while the model shows the kept weights instead
         self._moves_in_force = 0  # moves whose effect is in the state; later ones were rolled back
-        self._diverging = False
+        self.diverged = False
         self.snapshots = Snapshots()
         self.history = History(
             environment(
@@ -490,7 +490,7 @@ class Trainer:
 
     def _diverged(self, what: str) -> None:
         """End the run: go back to the last whole epoch and keep the best weights."""
-        self._diverging = True
+        self.diverged = True
         self.history.stop_reason = (
             f"{what}. Likely causes: the learning rate is too high (divide it by 10, or warm up, or set grad_clip=1); "
             "a sum overflows in half precision (try precision='fp32'); the images hold NaN or were scaled twice"
@@ -505,7 +505,7 @@ class Trainer:
     def _present_kept_weights(self) -> None:
         """Put the weights that count into the model; the training weights wait for the next fit."""
         kept = None
-        if self._best is not None and (self._keeper.restore_best_weights or self._diverging):
+        if self._best is not None and (self._keeper.restore_best_weights or self.diverged):
             kept = self._best
         elif self.ema is not None:
             kept = clone(self.ema.module.state_dict())
@@ -518,7 +518,7 @@ class Trainer:
         if self._training_weights is not None:
             self.model.load_state_dict(self._training_weights)
             self._training_weights = None
-        self._diverging = False
+        self.diverged = False
         self.history.stop_reason = None
         del (
             self.history.epochs[self.epoch :],

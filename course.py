@@ -1,0 +1,194 @@
+"""The one command of the course: python course.py TASK [arguments]
+
+It makes a virtual environment in .venv, installs the course into it once, and runs the task there.
+Standard library only, any system. The file can be read by every Python 3, so that an old one gets a message instead
+of a SyntaxError.
+"""
+
+import hashlib
+import importlib.util
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+OLDEST = (3, 11)
+ROOT = pathlib.Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "installed-python{}.{}".format(*sys.version_info)  # written last: a half-made .venv has none
+CONSTRAINTS = ROOT / "constraints.txt"
+
+INSTALL = [
+    ["-e", ".[lab,test]"],
+    ["--no-deps", "segmentation-models-pytorch"],  # a peer for tests of losses; its torchvision has no plain CPU build
+]
+
+PIP = """
+import os, runpy, threading
+
+def end_with_parent():  # the pipe from course.py ends when course.py does, even if that was killed
+    os.read(0, 1)
+    os._exit(1)
+
+threading.Thread(target=end_with_parent, daemon=True).start()
+runpy.run_module("pip", run_name="__main__")
+"""
+
+PYTEST = ["-m", "pytest", "-o", "testpaths=tests notebooks"]
+PYTEST += "-n 2 --dist loadfile -p tests.notebooks.budget --durations=15".split()
+PYTEST += "--nbval --nbval-current-env --nbval-cell-timeout=120".split()
+PYTEST += ["--nbval-sanitize-with=tests/notebooks/sanitize.ini"]
+
+
+def lab(args):
+    """open JupyterLab on the first notebook; arguments go to JupyterLab (--no-browser, --port 8889)"""
+    say("Starting JupyterLab, for this machine only. Ctrl-C stops it.")
+    first = "--LabApp.default_url=/lab/tree/notebooks/00_read_the_article.ipynb"
+    root = ["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []  # in a container you often are root
+    return run(PYTHON, "-m", "jupyterlab", "--ServerApp.root_dir=" + str(ROOT), first, *root, *args)
+
+
+def demo(args):
+    """train a U-Net without a browser and leave the run in runs/demo; arguments go to unetlab train"""
+    folder = os.environ.get("UNETLAB_DATA")
+    if folder:
+        say("Training on real nuclei from", folder)
+    else:
+        say("Training on synthetic cells, as UNETLAB_DATA is not set. For real nuclei, let it name the data folder:")
+        say(PYTHON, "-m unetlab data list  says what belongs there and where it comes from.")
+    data = "nuclei" if folder else "cells"
+    return run(PYTHON, "-m", "unetlab", "train", "--data", data, "--out", "runs/demo", "--overwrite", *args)
+
+
+def test(args):
+    """lint, run all tests and check all notebooks; arguments go to pytest (-k dice, notebooks/02b_losses.ipynb)"""
+    stages = {
+        "ruff check": ["-m", "ruff", "check", "."],
+        "ruff format": ["-m", "ruff", "format", "--check", "."],
+        "pytest": [*PYTEST, *args],
+    }
+    results = []
+    for name, command in stages.items():
+        say("Stage", name)
+        start = time.monotonic()
+        code = run(PYTHON, *command, OMP_NUM_THREADS="1")  # more threads only get into each other's way
+        results.append((name, code, time.monotonic() - start))
+    for name, code, seconds in results:
+        say(f"{name:12} {seconds:6.1f} s  {'failed' if code else 'passed'}")
+    return next((code for _, code, _ in results if code), 0)
+
+
+def notebooks(args):
+    """run notebooks again, clean and save them, all or those named; --check compares and saves nothing"""
+    return run(PYTHON, "tests/notebooks/execute.py", *args)
+
+
+def doctor(args):
+    """say OK or FAIL for each thing the course needs"""
+    return run(PYTHON, "-m", "unetlab", "doctor", *args)
+
+
+def constraints(args):
+    """write the exact versions in .venv to constraints.txt"""
+    command = [str(PYTHON), "-m", "pip", "list", "--format=freeze", "--exclude-editable"]
+    command += ["--exclude", "pip", "--exclude", "setuptools", "--disable-pip-version-check"]
+    versions = subprocess.check_output(command, text=True, cwd=str(ROOT))
+    header = "# The exact versions that the tests run with. Made by: python course.py constraints\n"
+    CONSTRAINTS.write_text(header + without_builds(versions))
+    STAMP.write_text(fingerprint())  # .venv holds these very versions
+    return 0
+
+
+TASKS = {task.__name__: task for task in (lab, demo, test, notebooks, doctor, constraints)}
+
+
+def main(args):
+    if sys.version_info < OLDEST:
+        sys.exit(too_old(sys.version_info))
+    if not args or args[0] not in TASKS:
+        say(usage())
+        return 0 if not args or args[0] in ("-h", "--help", "help") else 2
+    install()
+    code = TASKS[args[0]](args[1:])
+    return code if code >= 0 else 128 - code  # a child ended by signal n exits as 128 + n, as in a shell
+
+
+def install():
+    """Make .venv and install the course into it, unless that is done already."""
+    state = installation()
+    if state == "ready":
+        return
+    if state == "none":
+        missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+        if missing:
+            sys.exit(NO_VENV)
+        say("Making a virtual environment in", VENV)
+        if run(sys.executable, "-m", "venv", "--clear", VENV):
+            sys.exit(f"{VENV} could not be made. Close what still runs from it, delete the folder and try again.")
+    STAMP.unlink(missing_ok=True)
+    say("Installing the course, once: 150 packages, 2 GB on disk, a few minutes ...")
+    quiet = [] if sys.stdout.isatty() else ["--quiet"]  # a person waiting for a download wants to see it move
+    for what in INSTALL:
+        options = ["--no-input", "--disable-pip-version-check", *quiet, "--constraint", CONSTRAINTS]
+        if run(PYTHON, "-c", PIP, "install", *options, *what, stdin=subprocess.PIPE):
+            sys.exit(NO_INSTALL)
+    STAMP.write_text(fingerprint())
+    say("Installed.")
+
+
+def installation():
+    """The state of .venv: "ready", "outdated" (whole, but made from other files), or "none" (absent or half-made)."""
+    if not (PYTHON.exists() and STAMP.exists()):
+        return "none"
+    return "ready" if STAMP.read_text() == fingerprint() else "outdated"
+
+
+def fingerprint():
+    """A hash of all that the installation depends on; the Python version is in the stamp's name."""
+    parts = [(ROOT / "pyproject.toml").read_bytes(), CONSTRAINTS.read_bytes(), repr([ROOT, INSTALL]).encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def run(*command, stdin=None, **environment):
+    """Run a command in the repository and return its exit code."""
+    environment = {**os.environ, **environment}
+    child = subprocess.Popen([str(part) for part in command], cwd=str(ROOT), env=environment, stdin=stdin)
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the child too: it decides what to do
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    return child.wait()
+
+
+def without_builds(versions):
+    """The lines without local build tags: torch==2.13.0+cpu becomes torch==2.13.0, which every system can install."""
+    return re.sub(r"\+\S+", "", versions)
+
+
+def usage():
+    lines = [f"  {name:12} {task.__doc__}" for name, task in TASKS.items()]
+    return "\n".join(["python course.py TASK [arguments]", "", *lines])
+
+
+def too_old(version):
+    found, oldest = ".".join(map(str, version[:3])), ".".join(map(str, OLDEST))
+    return f"This is Python {found}; the course needs {oldest} or newer. Try: python{oldest} course.py"
+
+
+NO_VENV = """This Python cannot make virtual environments: a part of its standard library is not installed.
+On Debian and Ubuntu: sudo apt install python3-venv. Elsewhere: install Python from python.org."""
+
+NO_INSTALL = """The installation failed; pip says why above. Most often it is one of these:
+  no network, or a proxy: connect, or set HTTPS_PROXY;
+  a full disk: 4 GB are enough.
+Then give the same command again: finished downloads are kept."""
+
+
+def say(*words):
+    print(*words, flush=True)  # flushed, so that our lines and those of the children keep their order
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,310 @@
+"""Datasets as plain tensors, split by group: a learner's own folder of pictures, or a synthetic scene.
+
+Chapter 2 (`02a_data`) teaches both halves. The split: pictures of one patient, tile or slide resemble each other, so
+a whole group goes to one side, or the validation score flatters (Kaufman et al. 2012, doi 10.1145/2382577.2382579, call
+it leakage). The masks: a mask is a table of class ids, and whatever was read into it is said in `Dataset.notes`.
+"""
+
+import hashlib
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from unetlab.classes import IGNORE, read_classes, scan_mask
+from unetlab.files import DataError, DataNote, image_files, read_all, read_image, read_mask, read_table, warn_of
+from unetlab.scenes import make_scene
+
+# Words that file names carry beside the name of the picture: 007_img.png and 007_mask.png belong together.
+_MASK_WORD, _IMAGE_WORD = (
+    re.compile(rf"^(?:{words})s?[-_. ]+|[-_. ]+(?:{words})s?$", re.IGNORECASE)
+    for words in ("mask|label|seg|segmentation|gt|groundtruth|ground_truth|annotation|manual", "im|img|image|sat")
+)
+
+
+@dataclass
+class Split:
+    """One part of a data set: pictures that train, choose (validate) or judge (test)."""
+
+    images: torch.Tensor  # uint8 (N, C, H, W)
+    masks: torch.Tensor  # uint8 (N, H, W), class ids
+    names: list[str]  # one per picture
+    groups: list[str]  # the patient, tile, slide ... of each picture
+
+    def __len__(self):
+        return len(self.images)
+
+
+@dataclass(repr=False)
+class Dataset:
+    """Three splits that share no group, and what one must know about them."""
+
+    name: str
+    train: Split
+    val: Split
+    test: Split  # may be empty
+    class_names: tuple[str, ...]  # the class id is the position
+    ignore_index: int | None = None  # class id of pixels that do not count
+    real: bool = True  # photographed, not drawn by a program
+    notes: list[str] = field(default_factory=list)  # what was interpreted or left out
+    seed: int = 0  # of the split
+
+    @property
+    def num_classes(self) -> int:
+        """Output channels of a network: 1 for two classes (object or not), else one per class."""
+        return 1 if len(self.class_names) == 2 else len(self.class_names)
+
+    @property
+    def in_channels(self) -> int:
+        return self.train.images.shape[1]
+
+    def split_json(self) -> dict:
+        """Which picture lies in which split, as JSON holds it: enough to repeat or to check the split."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {"seed": self.seed} | {part: {"names": s.names, "groups": s.groups} for part, s in parts.items()}
+
+    def __repr__(self):
+        channels, height, width = self.train.images.shape[1:]
+        return (
+            f"<Dataset {self.name!r} ({'real' if self.real else 'synthetic'}): "
+            f"{len(self.train)} train, {len(self.val)} val, {len(self.test)} test; "
+            f"{height}x{width} pixels, {channels} channel{'s' * (channels > 1)}; {', '.join(self.class_names)}>"
+        )
+
+
+def split_by_group(
+    groups, val_fraction, test_fraction=0.0, seed=0, strata=None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of train, val and test, sorted; each group lies in one of them only.
+
+    Validation and test take whole groups until another would exceed their fraction of the pictures (by more than
+    half a picture), and at least one. Who goes first depends on the group's name and the seed alone, not on the order
+    of the files. `strata` names the kind of each picture (of a group, that of its first): every kind is then spread
+    over the parts as evenly as may be. Raises DataError if the fractions leave nothing to train on or there are too
+    few groups.
+    """
+    if not (0 < val_fraction < 1 and 0 <= test_fraction < 1 - val_fraction):
+        raise DataError(
+            f"val_fraction {val_fraction} and test_fraction {test_fraction}: need val > 0, test >= 0 and val + test < 1"
+        )
+    sizes = Counter(groups)
+    needed = 3 if test_fraction else 2
+    if len(sizes) < needed:
+        raise DataError(
+            f"{len(groups)} pictures in {len(sizes)} group(s), but the split needs {needed} groups, one for each part; "
+            "add pictures or make the groups smaller"
+        )
+    waiting = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
+    if strata is not None:  # the k-th of n groups of a kind queues at the place (k + 1/2) / n
+        kind = dict(zip(reversed(groups), reversed(strata), strict=True))
+        total, met = Counter(map(kind.get, waiting)), Counter()
+        place = {}
+        for group in waiting:
+            place[group] = (met[kind[group]] + 0.5) / total[kind[group]]
+            met[kind[group]] += 1
+        waiting.sort(key=place.get)
+    parts = []
+    for fraction, reserved in ((test_fraction, 2), (val_fraction, 1)):
+        part, room = [], fraction * len(groups) + 0.5
+        for group in list(waiting):
+            if fraction and sizes[group] <= room and len(waiting) > reserved:
+                part.append(group)
+                waiting.remove(group)
+                room -= sizes[group]
+        if fraction and not part:  # every group is larger than the fraction
+            part = [min(waiting, key=sizes.get)]
+            waiting.remove(part[0])
+        parts.append(part)
+    test, val = parts
+    return tuple(np.array([i for i, g in enumerate(groups) if g in set(part)], int) for part in (waiting, val, test))
+
+
+def load_scene(name, size=64, n=(96, 64, 64), seed=0, **knobs) -> Dataset:
+    """A synthetic scene as a Dataset: n = (train, val, test) pictures of size x size; the knobs are `make_scene`'s.
+
+    The three splits are drawn with seeds of their own, so they share neither pictures nor groups ("scanners").
+    """
+    splits = []
+    for i, (part, count) in enumerate(zip(("train", "val", "test"), n, strict=True)):
+        scene = make_scene(name, count, size=size, seed=3 * seed + i, **knobs)
+        names = [f"{part}-{k}" for k in range(count)]
+        splits.append(Split(scene.images, scene.masks, names, [f"{part}-{g}" for g in scene.groups.tolist()]))
+    return Dataset(name, *splits, class_names=("background", name.removesuffix("s")), real=False, seed=seed)
+
+
+# ------------------------------------------------------------------------------------------- a learner's own pictures
+
+
+def load_folder(
+    images, masks, *, size=256, val_fraction=0.2, test_fraction=0.0, groups=None, classes=None, seed=0
+) -> Dataset:
+    """A folder of pictures and a folder of masks as a Dataset. Read the notes it gives: they say what it understood.
+
+    Pairs: by the file's name without its ending, in subfolders too; words such as _mask, _label or _seg may stand
+    beside the name. Both folders may be the same one.
+    Size: all pictures get the median aspect ratio and a longer side of `size` pixels, but none is made larger than the
+    largest one is; images are smoothed (antialiased), masks take the nearest pixel.
+    Masks: 0, 1, 2, ... are class ids; 0 and one other value, a JPEG, and soft edges from 0 to 255 are two classes.
+
+    groups: None (each picture for itself), a regular expression whose first (...) finds the group in the file's name,
+    or a CSV file with the columns name,group.
+    classes: None (from the masks), their number, background included, or a file that names them. Text: a name a line,
+    for the values 0, 1, 2, ...; CSV: the columns name,value or name,colour (#RRGGBB); JSON: a list of names, or
+    {name: value or colour}. Pixels of a class named "ignore" get the id 255 and do not count.
+
+    Raises DataError: one line with the file (of several the first, and how many more) and the remedy.
+    """
+    images, masks, notes = Path(images), Path(masks), Notes()
+    pairs = _pair_files(images, masks, notes)
+    names = [image.relative_to(images).as_posix() for image, _ in pairs]
+    group_of = _groups(names, groups)
+    parts = split_by_group(group_of, val_fraction, test_fraction, seed)
+    asked = read_classes(classes)
+    scans = read_all([mask for _, mask in pairs], lambda mask: scan_mask(mask, asked.as_colours))
+    coding = asked.completed(scans, notes)
+    shape = _common_shape([scan.shape for scan in scans], size, notes)
+    # The masks were read once to learn what they hold; now pictures and masks are read and made small one by one.
+    items = [(*pair, scan) for pair, scan in zip(pairs, scans, strict=True)]
+    pictures, ids = zip(*read_all(items, lambda item: _read_small(*item, coding, shape, notes)), strict=True)
+    if all(p.shape[2] == 1 or (p == p[..., :1]).all() for p in pictures):
+        stack = np.stack([p[..., :1] for p in pictures])
+    else:  # one picture in colour makes the whole set RGB
+        stack = np.stack([np.broadcast_to(p, (*shape, 3)) for p in pictures])
+    stack, ids = torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(np.stack(ids))
+    splits = [Split(stack[part], ids[part], [names[i] for i in part], [group_of[i] for i in part]) for part in parts]
+    for line in notes.lines():
+        warnings.warn(line, DataNote, stacklevel=2)
+    ignore = IGNORE if IGNORE in coding.ids.values() else None
+    return Dataset(images.resolve().name, *splits, coding.names, ignore, notes=notes.lines(), seed=seed)
+
+
+class Notes:
+    """Collects what was interpreted in a set of files, to say each kind once."""
+
+    def __init__(self):
+        self.files = {}  # what was interpreted -> the files it was found in
+
+    def __call__(self, path, what):
+        self.files.setdefault(what, set()).update([path] if path else [])
+
+    def lines(self) -> list[str]:
+        return [
+            f"{what} ({len(files)} file{'s' * (len(files) > 1)}, first {min(files).name})" if files else what
+            for what, files in sorted(self.files.items())
+        ]
+
+
+def _pair_files(images, masks, notes):
+    """[(image, mask), ...] sorted by image."""
+    image_list, mask_list = image_files(images), image_files(masks)
+    if images.resolve() == masks.resolve():
+        mask_list = [file for file in mask_list if _MASK_WORD.search(file.stem)]
+        image_list = [file for file in image_list if file not in set(mask_list)]
+    flat = any(all(file.parent == root for file in files) for root, files in ((images, image_list), (masks, mask_list)))
+
+    def by_key(files, root):
+        found = {}
+        for file in files:
+            folder = "" if flat else file.parent.relative_to(root).as_posix()
+            key = (folder, _IMAGE_WORD.sub("", _MASK_WORD.sub("", file.stem)))
+            if key in found:
+                raise DataError(f"{found[key]} and {file}: two files for the picture {key[1]!r}; take one of them out")
+            found[key] = file
+        return found
+
+    image_of, mask_of = by_key(image_list, images), by_key(mask_list, masks)
+    bare = [image_of[key] for key in image_of if key not in mask_of]
+    if bare:
+        some = ", ".join(str(file.relative_to(images)) for file in bare[:3]) + (", ..." if len(bare) > 3 else "")
+        raise DataError(
+            f"{some}: {len(bare)} of {len(image_of)} images have no mask in {masks}; name each mask after its image "
+            f"({bare[0].stem}.png or {bare[0].stem}_mask.png), or take these images out"
+        )
+    if len(image_of) < 2:
+        raise DataError(f"{images}: a single image; at least two are needed, one to train on and one to validate")
+    for key in mask_of.keys() - image_of.keys():
+        notes(mask_of[key], "masks without an image, left out")
+    return [(image_of[key], mask_of[key]) for key in image_of]
+
+
+def _groups(names, groups):
+    """The group of each picture; see load_folder."""
+    if groups is None:
+        return names
+    if str(groups).lower().endswith(".csv"):
+        table = {row["name"]: row["group"] for row in read_table(groups, "name", "group")}
+        found = [table.get(name) or table.get(Path(name).name) or table.get(Path(name).stem) for name in names]
+        remedy = f"add its row to {groups}"
+    else:
+        try:
+            pattern = re.compile(groups)
+        except re.error as error:
+            raise DataError(f"groups {groups!r} is neither a .csv file nor a regular expression ({error})") from None
+        if not pattern.groups:
+            raise DataError(f"groups {groups!r}: put (...) around the part of the name that is the group")
+        matches = [pattern.search(str(Path(name).with_suffix(""))) for name in names]
+        found = [match and match[1] for match in matches]
+        remedy = f"change the expression {groups!r}"
+    missing = [name for name, group in zip(names, found, strict=True) if not group]
+    if missing:
+        raise DataError(f"{missing[0]}: no group found ({len(missing)} of {len(names)} images); {remedy}")
+    return found
+
+
+def _common_shape(shapes, size, notes):
+    """(height, width): the median aspect ratio; the longer side is `size`, or that of the largest picture if less."""
+    if size < 1:
+        raise DataError(f"size={size}: the pictures need at least 1 pixel")
+    longer = min(size, max(map(max, shapes)))
+    ratio = float(np.median([width / height for height, width in shapes]))
+    height, width = (longer, longer * ratio) if ratio < 1 else (longer / ratio, longer)
+    shape = max(1, round(height)), max(1, round(width))
+    if set(shapes) != {shape}:
+        notes(None, f"pictures of {len(set(shapes))} size(s), all made {shape[1]} x {shape[0]} pixels")
+    return shape
+
+
+def read_pair(image_path, mask_path, as_colours=False, note=warn_of) -> tuple[np.ndarray, np.ndarray]:
+    """A picture, uint8 (H, W, C), and the values of its mask (H, W). Raises DataError if their sizes differ."""
+    image, raw = read_image(image_path, note), read_mask(mask_path, as_colours, note)
+    (height, width), (mask_height, mask_width) = image.shape[:2], raw.shape
+    if (height, width) != (mask_height, mask_width):
+        turned = (height, width) == (mask_width, mask_height)
+        remedy = "one of the two is turned: save both upright" if turned else "make the mask from this very picture"
+        raise DataError(
+            f"{image_path} has {width} x {height} pixels, its mask {mask_path} has {mask_width} x {mask_height}; {remedy}"
+        )
+    return image, raw
+
+
+def _read_small(image_path, mask_path, scan, coding, shape, notes):
+    """A picture (H, W, C) and its class ids (H, W), both uint8, in the common shape."""
+    image, raw = read_pair(image_path, mask_path, coding.as_colours, notes)
+    height, width = raw.shape
+    if not 0.9 < (width / height) / (shape[1] / shape[0]) < 1.1:
+        notes(image_path, "stretched by more than a tenth, to the common aspect ratio")
+    ids = coding(nearest(raw, shape), mask_path)
+    if {coding.ids[value] for value in scan.pixels} != set(np.unique(ids).tolist()):
+        notes(mask_path, "a class of the mask vanished when it was made smaller; a larger size keeps it")
+    return smoothed(image, shape), ids
+
+
+def nearest(mask, shape):
+    """A mask (H, W) in another shape: each pixel takes the value of the nearest one, so no value is invented."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(mask.shape, shape, strict=True)
+    )
+    return mask[rows[:, None], columns]
+
+
+def smoothed(image, shape):
+    """An image (H, W, C) in another shape, antialiased: each pixel is a weighted mean over the area it now stands for."""
+    channels = [
+        Image.fromarray(image[..., c]).resize(shape[::-1], Image.Resampling.BILINEAR) for c in range(image.shape[2])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], -1)

@@ -1,0 +1,1 @@
+"""The answer checkers of the exercises, one file a notebook."""

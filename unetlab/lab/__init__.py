@@ -1,0 +1,1 @@
+"""The widgets of the notebooks; the only part of the package that imports ipywidgets."""
