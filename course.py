@@ -47,9 +47,12 @@ PYTEST += ["--nbval-sanitize-with=tests/notebooks/sanitize.ini"]
 def lab(args):
     """open JupyterLab on the first notebook; arguments go to JupyterLab (--no-browser, --port 8889)"""
     say("Starting JupyterLab, for this machine only. Ctrl-C stops it.")
-    first = "--LabApp.default_url=/lab/tree/notebooks/00_read_the_article.ipynb"
-    root = ["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []  # in a container you often are root
-    return run(PYTHON, "-m", "jupyterlab", "--ServerApp.root_dir=" + str(ROOT), first, *root, *args)
+    options = ["--ServerApp.root_dir=" + str(ROOT)]
+    options += ["--LabApp.default_url=/lab/tree/notebooks/00_read_the_article.ipynb"]
+    options += ["--LabApp.news_url=None"]  # no question about Jupyter's news over the first page
+    if os.name == "posix" and os.geteuid() == 0:
+        options += ["--allow-root"]  # in a container you often are root
+    return run(PYTHON, "-m", "jupyterlab", *options, *args)
 
 
 def demo(args):
@@ -92,6 +95,11 @@ def doctor(args):
     return run(PYTHON, "-m", "unetlab", "doctor", *args)
 
 
+def docs(args):
+    """make the picture in the README again"""
+    return run(PYTHON, "data_scripts/readme_picture.py", *args, OMP_NUM_THREADS="1")
+
+
 def constraints(args):
     """write the exact versions in .venv to constraints.txt"""
     command = [str(PYTHON), "-m", "pip", "list", "--format=freeze", "--exclude-editable"]
@@ -103,7 +111,7 @@ def constraints(args):
     return 0
 
 
-TASKS = {task.__name__: task for task in (lab, demo, test, notebooks, doctor, constraints)}
+TASKS = {task.__name__: task for task in (lab, demo, test, notebooks, docs, doctor, constraints)}
 
 
 def main(args):

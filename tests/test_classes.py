@@ -125,10 +125,19 @@ def test_jpeg_masks_are_cut_at_127_and_said(tmp_path):
     assert "above 127" in notes[0]
 
 
-def test_jpeg_masks_of_class_numbers_are_refused(tmp_path):
-    numbers = np.kron(np.array([[0, 1], [2, 3]], np.uint8), np.ones((16, 16), np.uint8))
-    for name, array, classes in (("a_jpg", numbers, None), ("a_jpg", numbers * 60, None), ("a_jpg", numbers * 80, 4)):
-        assert "a.jpg: JPEG has blurred" in refusal(write(tmp_path, **{name: array}), classes)
+def test_thin_lines_in_jpeg_are_cut_at_127_too(tmp_path):
+    lines = np.zeros((64, 64), np.uint8)
+    lines[np.arange(64), (np.arange(64) * 7 // 10 + 5)] = 255
+    lines[20, :] = 255
+    write(tmp_path, a_jpg=lines, b_jpg=lines.T)
+    coding, _ = code(tmp_path)
+    assert (coding(np.asarray(Image.open(tmp_path / "a.jpg")), "a") == lines // 255).mean() > 0.99
+
+
+@pytest.mark.parametrize("step, classes", [(1, None), (1, 2), (60, None), (80, 4), (80, None), (127, None)])
+def test_jpeg_masks_of_class_numbers_are_refused(tmp_path, step, classes):
+    numbers = np.kron(np.array([[0, 1], [2, 2 if step == 127 else 3]], np.uint8), np.ones((32, 32), np.uint8))
+    assert "a.jpg: JPEG has blurred" in refusal(write(tmp_path, a_jpg=numbers * np.uint8(step)), classes)
 
 
 def test_a_grey_photograph_is_no_mask(tmp_path):
@@ -209,8 +218,8 @@ def test_files_of_classes(tmp_path, name, text, wanted):
 @pytest.mark.parametrize(
     "name, text, word",
     [
-        ("c.txt", "", "two classes"),
-        ("c.txt", "background", "two classes"),
+        ("c.txt", "", "classes; must be 2 to 254"),
+        ("c.txt", "background", "classes; must be 2 to 254"),
         ("c.txt", "a\nb\nignore", "a value of its own"),
         ("c.json", "{", "not JSON"),
         ("c.json", "7", "list of names"),

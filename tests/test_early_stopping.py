@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 os.environ["KERAS_BACKEND"] = "torch"  # read once, when keras is imported
-import keras  # noqa: E402
+import keras
 
-import unetlab as ul  # noqa: E402
+import unetlab as ul
 
 
 class FakeModel:

@@ -129,9 +129,8 @@ def test_nan_leaves_absent_classes_out(classes, reduction):
 
 @pytest.mark.parametrize("include_background", [True, False])
 def test_per_image_equals_torchmetrics(include_background):
-    """Its Dice leaves absent classes out of an image's mean."""
-    prediction, truth = ids(4)
-    prediction, truth = prediction[2:], truth[2:]  # without the image that is empty on both sides: nothing left to score
+    """Its Dice leaves absent classes out of an image's mean, so an image that is empty on both sides has no score."""
+    prediction, truth = (x[2:] for x in ids(4))
     theirs = segmentation.dice_score(
         prediction, truth, num_classes=4, include_background=include_background, input_format="index", average="none"
     )
@@ -176,18 +175,21 @@ def test_five_images_by_hand():
     assert ul.iou_score(prediction, truth, reduction="pooled") == pytest.approx(28 / (36 + 44 - 28))
 
     prediction[4] = 0  # now rightly silent on the empty image: 1, 0 or left out
-    for rule, expected in ((1.0, [1, 2 / 3, 0, 2 / 3, 1]), (0.0, [1, 2 / 3, 0, 2 / 3, 0]), (math.nan, [1, 2 / 3, 0, 2 / 3])):
+    for rule, expected in (
+        (1.0, [1, 2 / 3, 0, 2 / 3, 1]),
+        (0.0, [1, 2 / 3, 0, 2 / 3, 0]),
+        (math.nan, [1, 2 / 3, 0, 2 / 3]),
+    ):
         assert ul.dice_score(prediction, truth, zero_division=rule) == pytest.approx(np.mean(expected))
 
 
 def test_mean_of_batch_scores_would_depend_on_the_batches():
     prediction, truth = five_images()
-    means = {
-        size: np.mean([ul.dice_score(p, t, reduction="pooled") for p, t in zip(*(x.split(size) for x in pair), strict=True)])
-        for pair in [(prediction, truth)]
-        for size in (1, 2, 5)
-    }
-    assert len({round(mean, 3) for mean in means.values()}) == 3
+    means = set()
+    for size in (1, 2, 5):
+        batches = zip(prediction.split(size), truth.split(size), strict=True)
+        means.add(round(np.mean([ul.dice_score(p, t, reduction="pooled") for p, t in batches]), 3))
+    assert len(means) == 3
 
 
 @pytest.mark.parametrize("classes", [1, 4])

@@ -148,6 +148,26 @@ def test_damaged_files_of_a_set_are_named(tmp_path, monkeypatch):
         load_dataset("pets")
 
 
+@pytest.mark.parametrize("options", [{"size": 0}, {"n": 0}, {"n": (5, 5)}, {"n": (5, 5, -1)}])
+@pytest.mark.parametrize("name", ["cells", "pets"])
+def test_sizes_and_numbers_that_make_no_sense(name, options):
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        load_dataset(name, **options)
+
+
+def test_a_nucleus_without_its_mask_is_no_background(tmp_path, monkeypatch):
+    write_tiny_sets(tmp_path)
+    monkeypatch.setenv("UNETLAB_DATA", str(tmp_path))
+    folder = tmp_path / "nuclei_dsb2018/stage1_train/00000004/masks"
+    Image.fromarray(np.zeros((64, 65), np.uint8)).save(folder / "1.png")
+    with pytest.raises(DataError, match="00000004/masks: 2 masks, not all of the size of"):
+        load_dataset("nuclei")
+    for file in folder.iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="00000004/masks: 0 masks"):
+        load_dataset("nuclei")
+
+
 def test_knobs_belong_to_scenes(tmp_path, monkeypatch):
     write_tiny_sets(tmp_path)
     monkeypatch.setenv("UNETLAB_DATA", str(tmp_path))

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import random
 import signal
 import tempfile
 from pathlib import Path
@@ -71,6 +72,11 @@ def script(*more) -> ul.Script:
     return ul.Script(MOVES + list(more))
 
 
+def random_states() -> tuple:
+    """The global random states that a learner's own code may depend on."""
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+
+
 def whole(run) -> dict:
     """Everything a run can save (training state, history, settings) and the weights it shows; seconds left out."""
     with tempfile.TemporaryDirectory() as folder:
@@ -88,8 +94,8 @@ def without_seconds(state: dict) -> dict:
 def differences(a, b, name="state") -> list[str]:
     """The places where two nested states differ; bit for bit, and NaN equals NaN."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        same = a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
-        return [] if same else [name]
+        a_bytes, b_bytes = (x.detach().contiguous().reshape(-1).view(torch.uint8) for x in (a, b))
+        return [] if a.dtype == b.dtype and a.shape == b.shape and torch.equal(a_bytes, b_bytes) else [name]
     if isinstance(a, dict) and isinstance(b, dict):
         missing = [f"{name}.{key} is on one side only" for key in a.keys() ^ b.keys()]
         return missing + [
@@ -124,6 +130,15 @@ def exit_code(child: multiprocessing.Process) -> int:
     child.join()
     child.close()
     return code
+
+
+def save_for_ever(folder, number):
+    """Save one state after the other, each filled with its number."""
+    while True:
+        number += 1
+        checkpoint.save_numbered(
+            folder, {"number": number, "weights": [torch.full((2**18,), float(number))] * 4}, number
+        )
 
 
 def train_and_die(folder, scheduler, step):

@@ -7,7 +7,7 @@ ids would be classes that do not exist). What leaves the image is filled by its 
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -134,4 +134,4 @@ def make_augment(name: str, crop: int | None = None) -> Augment | None:
     if name not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {name!r}: choose one of {', '.join(AUGMENTATIONS)}")
     chosen = AUGMENTATIONS[name]
-    return chosen if crop is None else Augment(**{**(asdict(chosen) if chosen else {}), "crop": crop})
+    return chosen if crop is None else replace(chosen or Augment(), crop=crop)

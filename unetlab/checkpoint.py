@@ -133,7 +133,9 @@ def _read(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _pack(value, name: str, tensors: dict[str, Tensor]):
     """Replace each tensor by its name; the tensors gather in ``tensors``."""
     if isinstance(value, Tensor):
-        # A clone each: safetensors refuses tensors that share memory, and a state may hold one tensor twice.
+        # Numbered, as "a.b" may be one key or two. A clone each: safetensors refuses tensors that share memory, and a
+        # state may hold one tensor twice.
+        name = f"{name} ({len(tensors)})"
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"$tensor": name}
     if isinstance(value, dict):

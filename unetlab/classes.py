@@ -83,9 +83,7 @@ def _infer(names, pixels, scans, notes):
             if values[1] != 1:
                 notes(None, f"masks of 0 and {values[1]}: read as 0 (background) and 1 (foreground)")
             return Coding(two, {0: 0, values[1]: 1})
-        between, bright = (sum(pixels[v] for v in values if low <= v < high) for low, high in ((32, 224), (224, 256)))
-        in_range = 0 <= values[0] and values[-1] <= 255
-        if in_range and between <= bright > 0 and (lossy or len(values) > 8):
+        if _is_blurred(pixels, bool(lossy)):
             notes(None, "masks with values between 0 and 255 (JPEG or soft edges): above 127 is foreground")
             return Coding(two, {value: int(value > 127) for value in range(256)})
         usual = max(values[1:], key=lambda value: sum(value in scan.pixels for scan in scans))
@@ -104,6 +102,14 @@ def _infer(names, pixels, scans, notes):
         rarest, where = min(((v, sum(v in s.pixels for s in scans)) for v in values), key=lambda pair: pair[1])
         notes(None, f"masks of {run} values: read as {run} classes; value {rarest} is in {where} of {len(scans)} masks")
     return Coding(names, {value: value for value in range(len(names))})
+
+
+def _is_blurred(pixels, lossy):
+    """Are these values 0 and 255 with blurred edges? Then those between are many but none is frequent, as a class is."""
+    between = [count for value, count in pixels.items() if 32 <= value < 224]
+    bright = sum(count for value, count in pixels.items() if value >= 224)
+    few = sum(between) <= (4 * bright if lossy else bright) and max(between, default=0) <= (sum(between) + bright) / 8
+    return few and bright > 0 and (lossy or len(pixels) > 8) and 0 <= min(pixels) and max(pixels) <= 255
 
 
 def _check_palettes(scans):
@@ -135,8 +141,8 @@ def read_classes(classes) -> Coding:
     entries = _class_entries(path)
     names = tuple(dict.fromkeys(name for name, _ in entries if name != "ignore"))
     codes = [_class_code(path, name, code) for name, code in entries]
-    if len(names) < 2:
-        raise DataError(f"{path}: at least two classes are needed, one a line; the background is one")
+    if not 2 <= len(names) < IGNORE:
+        raise DataError(f"{path}: {len(names)} classes; must be 2 to {IGNORE - 1}, the background counts as one")
     if all(code is None for code, _ in codes) and len(names) == len(entries):
         return Coding(names)
     kinds = {is_colour for _, is_colour in codes}

@@ -1,10 +1,10 @@
 """The command line: the same engine as the notebooks, for a learner's own pictures.
 
-    unetlab train --images DIR --masks DIR --out RUN_DIR     (or --data NAME for a set of the course)
-    unetlab train --resume RUN_DIR
-    unetlab predict --run RUN_DIR --images DIR --out DIR
-    unetlab data list | check
-    unetlab doctor
+unetlab train --images DIR --masks DIR --out RUN_DIR     (or --data NAME for a set of the course)
+unetlab train --resume RUN_DIR
+unetlab predict --run RUN_DIR --images DIR --out DIR
+unetlab data list | check
+unetlab doctor
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from unetlab import checkpoint, plots
-from unetlab.augment import AUGMENTATIONS
+from unetlab.augment import AUGMENTATIONS, make_augment
 from unetlab.classes import IGNORE
 from unetlab.controls import Script
 from unetlab.datasets import Dataset, load_folder, nearest, smoothed
@@ -66,7 +66,9 @@ def train(options) -> int:
         trainer = Trainer.resume(run_dir, data.train, data.val, device=options.device)
         print(f"{run_dir}: goes on after epoch {trainer.epoch} of {config['epochs']}")
     else:
-        config = {name: getattr(options, name) for name in _TRAIN_DEFAULTS} | {"classes": _whole_number(options.classes)}
+        config = {name: getattr(options, name) for name in _TRAIN_DEFAULTS} | {
+            "classes": _whole_number(options.classes)
+        }
         _check_sources(options)
         run_dir = Path(options.out)
         _make_run_dir(run_dir, options.overwrite)
@@ -124,9 +126,17 @@ def _make_trainer(config: dict, data: Dataset) -> Trainer:
     stopping = None
     if config["patience"] is not None:
         stopping = EarlyStopping("val_dice", "max", config["patience"])
-    names = ("loss", "lr", "scheduler", "batch_size", "augment", "device", "precision", "seed")
-    settings = {name: config[name] for name in names}
-    return Trainer(model, data.train, data.val, early_stopping=stopping, grad_clip=1.0, **settings)
+    crop = config["crop"] if 0 < config["crop"] < min(data.train.images.shape[-2:]) else None
+    names = ("loss", "lr", "scheduler", "batch_size", "device", "precision", "seed")
+    return Trainer(
+        model,
+        data.train,
+        data.val,
+        early_stopping=stopping,
+        augment=make_augment(config["augment"], crop),
+        grad_clip=1.0,
+        **{name: config[name] for name in names},
+    )
 
 
 def _class_shares(data: Dataset) -> list[float]:
@@ -147,7 +157,11 @@ def _report(run_dir: Path, data: Dataset, trainer: Trainer, history: History) ->
     checkpoint.put_weights(trainer.model, weights, run_dir / "best.safetensors")
     scores = trainer.evaluate(data.val)
     figure = plots.plot_predictions(
-        data.val.images, data.val.masks, trainer.predict(data.val.images), scores["dice_per_image"], ignore_index=data.ignore_index
+        data.val.images,
+        data.val.masks,
+        trainer.predict(data.val.images),
+        scores["dice_per_image"],
+        ignore_index=data.ignore_index,
     )
     (run_dir / "predictions.png").write_bytes(plots.to_png(figure))
     print(
@@ -193,10 +207,12 @@ def _to_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 def data_list(options) -> int:
     """The sets of the course, and where they were found."""
-    print(f"{'name':13}{'area':16}{'kind':11}{'images':>7}  {'licence':30}found in")
+    print(f"{'name':13}{'area':16}{'kind':11}{'images':>7}  found in")
     for row in available_datasets():
         where = row.folder or ("always there" if row.kind == "synthetic" else "not here: set UNETLAB_DATA")
-        print(f"{row.name:13}{row.area:16}{row.kind:11}{row.images or '':>7}  {row.licence:30}{where}")
+        print(f"{row.name:13}{row.area:16}{row.kind:11}{row.images or '':>7}  {where}")
+        if row.kind == "real":
+            print(f"{'':13}licence: {row.licence}")
     return 0
 
 
@@ -248,20 +264,21 @@ _TRAIN_DEFAULTS = {
     "data": (str, None, "a set of the course instead of your own pictures (see: unetlab data list)"),
     "images": (str, None, "folder of images"),
     "masks": (str, None, "folder of masks, one for each image, of the same name"),
-    "epochs": (int, 40, "length of the run"),
+    "epochs": (int, 60, "length of the run"),
     "lr": (float, 4e-3, "the highest learning rate"),
     "batch_size": (int, 8, "images a step"),
     "scheduler": (str, "one_cycle", f"one of {', '.join(SCHEDULES)}"),
     "patience": (int, None, "stop after so many epochs without a better validation Dice (default: train to the end)"),
     "loss": (str, "compound", f"one of {', '.join(LOSSES)}"),
     "size": (int, None, "longer side of the images in pixels (default: 256, or the set's own)"),
-    "base_channels": (int, 16, "width of the network's first level"),
+    "base_channels": (int, 8, "width of the network's first level"),
     "depth": (int, 4, "poolings of the network"),
     "val_fraction": (float, 0.2, "share of the images to validate on"),
     "test_fraction": (float, 0.0, "share of the images to put aside for a test"),
     "groups": (str, None, "CSV file (name,group) or regular expression: images of a group stay in one split"),
     "classes": (str, None, "number of classes, or a file with their names and colours (default: from the masks)"),
     "augment": (str, "standard", f"one of {', '.join(AUGMENTATIONS)}"),
+    "crop": (int, 128, "side of the random windows to train on where the images are larger; 0 for whole images"),
     "seed": (int, 0, "of the split, the weights and the order of the images"),
     "device": (str, "auto", "auto, cpu, cuda or mps"),
     "precision": (str, "auto", "auto, fp32 or bf16"),

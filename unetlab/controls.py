@@ -31,7 +31,7 @@ def check_change(name: str, value, adjustable: Iterable[str]) -> None:
     works, meaning = _RULES[name]
     try:
         good = works(value)
-    except TypeError:
+    except (TypeError, OverflowError):  # int(inf) overflows
         good = False
     if not good:
         raise ValueError(f"{name} must be {meaning}, not {value!r}")

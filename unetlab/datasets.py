@@ -35,6 +35,8 @@ class Split:
     masks: torch.Tensor  # uint8 (N, H, W), class ids
     names: list[str]  # one per picture
     groups: list[str]  # the patient, tile, slide ... of each picture
+    class_names: tuple[str, ...] = ()  # set by the Dataset, so that a Trainer needs no more than a split
+    ignore_index: int | None = None
 
     def __len__(self):
         return len(self.images)
@@ -53,6 +55,10 @@ class Dataset:
     real: bool = True  # photographed, not drawn by a program
     notes: list[str] = field(default_factory=list)  # what was interpreted or left out
     seed: int = 0  # of the split
+
+    def __post_init__(self):
+        for split in (self.train, self.val, self.test):
+            split.class_names, split.ignore_index = self.class_names, self.ignore_index
 
     @property
     def num_classes(self) -> int:
@@ -213,7 +219,8 @@ def _pair_files(images, masks, notes):
             folder = "" if flat else file.parent.relative_to(root).as_posix()
             key = (folder, _IMAGE_WORD.sub("", _MASK_WORD.sub("", file.stem)))
             if key in found:
-                raise DataError(f"{found[key]} and {file}: two files for the picture {key[1]!r}; take one of them out")
+                remedy = "take one out, or write _mask into its name"
+                raise DataError(f"{found[key]} and {file}: two files for the picture {key[1]!r}; {remedy}")
             found[key] = file
         return found
 
@@ -226,7 +233,8 @@ def _pair_files(images, masks, notes):
             f"({bare[0].stem}.png or {bare[0].stem}_mask.png), or take these images out"
         )
     if len(image_of) < 2:
-        raise DataError(f"{images}: a single image; at least two are needed, one to train on and one to validate")
+        number = "a single image" if image_of else "no image"
+        raise DataError(f"{images}: {number}; at least two are needed, one to train on and one to validate")
     for key in mask_of.keys() - image_of.keys():
         notes(mask_of[key], "masks without an image, left out")
     return [(image_of[key], mask_of[key]) for key in image_of]
@@ -242,7 +250,7 @@ def _groups(names, groups):
         remedy = f"add its row to {groups}"
     else:
         try:
-            pattern = re.compile(groups)
+            pattern = re.compile(str(groups))
         except re.error as error:
             raise DataError(f"groups {groups!r} is neither a .csv file nor a regular expression ({error})") from None
         if not pattern.groups:

@@ -30,7 +30,11 @@ def check_setup() -> bool:
 def checks() -> Iterator[tuple[str, str, str]]:
     """(status, name, finding) of each check; status is OK, FAIL, or "--" for something optional that is not there."""
     version = platform.python_version()
-    yield _status(sys.version_info >= (3, 11)), "Python", f"{version}" + ("" if sys.version_info >= (3, 11) else ": need 3.11")
+    yield (
+        _status(sys.version_info >= (3, 11)),
+        "Python",
+        f"{version}" + ("" if sys.version_info >= (3, 11) else ": need 3.11"),
+    )
     try:
         requirements = importlib.metadata.requires("unetlab") or []
     except importlib.metadata.PackageNotFoundError:
@@ -69,7 +73,11 @@ def _check_training() -> tuple[str, str, str]:
         loss = model(torch.rand(2, 1, 20, 20)).square().mean()
         loss.backward()
     works = all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
-    return _status(works), "a step", "a small U-Net trained one step" if works else "gradients are missing or not finite"
+    return (
+        _status(works),
+        "a step",
+        "a small U-Net trained one step" if works else "gradients are missing or not finite",
+    )
 
 
 def _check_gpu() -> tuple[str, str, str]:
@@ -85,7 +93,11 @@ def _check_lab() -> tuple[str, str, str]:
     try:
         return "OK", "notebooks", f"JupyterLab {importlib.metadata.version('jupyterlab')}"
     except importlib.metadata.PackageNotFoundError:
-        return "--", "notebooks", "JupyterLab is not installed here: pip install 'unetlab[lab]', or use another front end"
+        return (
+            "--",
+            "notebooks",
+            "JupyterLab is not installed here: pip install 'unetlab[lab]', or use another front end",
+        )
 
 
 def _check_data() -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ Okabe and Ito (2008), which colour-blind readers can tell apart; line styles dif
 
 import io
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 
 import matplotlib
@@ -13,6 +14,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from unetlab.history import History
 
@@ -36,6 +38,8 @@ def to_png(figure: Figure) -> bytes:
 def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook with its alternative text, and close it.
 
+    JupyterLab passes no alternative text on to its images, so the text also stands below the figure, as its caption.
+
     Args:
         figure: any matplotlib figure.
         alt: what a reader who cannot see the figure must know: not what it is, but what the curves do.
@@ -43,13 +47,14 @@ def show(figure: Figure, alt: str) -> None:
     Raises:
         ValueError: an empty alt text.
     """
-    from IPython.display import Image, display  # only notebooks have IPython
+    from IPython.display import HTML, Image, display  # only notebooks have IPython
 
     if not alt.strip():
         raise ValueError("a figure needs an alt text that says what the curve does")
     png = to_png(figure)
     width = int(np.frombuffer(png[16:20], ">u4")[0] * 100 / _PIXELS_PER_INCH)
     display(Image(png, width=width, alt=alt))
+    display(HTML(f'<div style="font-size: 90%; opacity: 0.75; max-width: {width}px">{escape(alt)}</div>'))
     plt.close(figure)
 
 
@@ -97,6 +102,12 @@ def plot_history(histories: History | Mapping[str, History]) -> Figure:
         loss.set(title="Loss", xlabel="epoch", ylabel="loss")
         dice.set(title="Dice, mean over images", xlabel="epoch", ylabel="Dice", ylim=(0, 1))
         rate.set(title="Learning rate", xlabel="epoch", ylabel="rate (log scale)", yscale="log")
+        low, high = rate.get_ylim()
+        rate.set_ylim(low / 1.5, high * 1.5)
+        rate.yaxis.set(major_locator=LogLocator(subs=(1, 3)), minor_locator=NullLocator())
+        rate.yaxis.set_major_formatter("{x:g}")
+        for axis in (loss, dice, rate):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         loss.legend()
         if len(runs) > 1:
             dice.legend(loc="lower right")

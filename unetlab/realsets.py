@@ -61,13 +61,16 @@ def _find_nuclei(folder):
 def _read_nuclei(item, coding, size):
     """One file per nucleus; together they are the mask. Grey, so that fluorescence and stained tissue share a network."""
     image = np.asarray(Image.fromarray(read_image(item.image, _unsaid)).convert("L"))
-    raw = np.maximum.reduce([np.zeros_like(image), *(read_mask(file) for file in sorted(item.mask.glob("*.png")))])
-    return _patches(item.name[:8], image[..., None], coding(raw, item.mask), size, most=4)
+    masks = [read_mask(file) for file in sorted(item.mask.glob("*.png"))]
+    if {mask.shape for mask in masks} != {image.shape}:
+        raise DataError(f"{item.mask}: {len(masks)} masks, not all of the size of {item.image}; fetch the set again")
+    ids = coding(np.maximum.reduce(masks), item.mask)
+    return _patches(item.name[:8], image[..., None], ids, size, most=4)
 
 
 def _find_membranes(folder):
-    """30 slices of one block of tissue. Neighbours look alike, so five in a row are a group; only its two ends touch."""
-    files = sorted(folder.glob("train/image/*.png"), key=lambda file: int(file.stem))
+    """30 slices of one block of tissue. Neighbours look alike, so five in a row are a group: only its ends leak a bit."""
+    files = sorted((f for f in folder.glob("train/image/*.png") if f.stem.isdigit()), key=lambda f: int(f.stem))
     return [Item(f"slice-{f.stem}", f"block-{int(f.stem) // 5}", f, folder / "train/label" / f.name) for f in files]
 
 
@@ -85,7 +88,7 @@ def _find_hippocampus(folder):
 def _read_hippocampus(item, coding, size):
     """Sagittal slices (front to the right, top upwards): all with hippocampus in them, and every fourth of the others.
 
-    The scanners' scales differ a thousandfold, so each volume is brought to 8 bits by its own percentiles.
+    The largest value is 121 in one volume and 1.7 million in another: each is brought to 8 bits by its own percentiles.
     """
     volume, labels = to_8_bits(read_volume(item.image), item.image), coding(read_volume(item.mask), item.mask)
     if volume.shape != labels.shape:
@@ -123,7 +126,7 @@ def _read_aerial(item, coding, size):
 
 def _find_tiles(folder):
     """The same magnetic tile was taken under up to six exposures: pictures whose numbers lie within 80 are one group."""
-    files = sorted(folder.glob("MT_*/Imgs/*.jpg"))
+    files = sorted(folder.glob("MT_*/Imgs/*num_[0-9]*.jpg"))
     number = {file: int(re.search(r"num_(\d+)", file.stem)[1]) for file in files}
     group, last, group_of = 0, 0, {}
     for k in sorted(set(number.values())):
@@ -268,7 +271,7 @@ REAL_SETS = {
         citation="Humans in the Loop, Semantic segmentation of aerial imagery (2020)",
         address="https://humansintheloop.org/resources/datasets/semantic-segmentation-dataset/",
         note="split by tile; patches of the pictures' own resolution, at most 4 of a picture",
-        val_fraction=0.25,  # two of the eight tiles, for no single one shows all classes
+        val_fraction=0.25,  # two of the eight tiles: they differ too much for one to speak for the others
         test_fraction=0.15,
     ),
     "tiles": RealSet(
@@ -317,9 +320,12 @@ def load_dataset(name, size=None, n=None, seed=0, **knobs) -> Dataset:
 
     Raises ValueError for an unknown name or knob, DataError where the files of a real set are missing or damaged.
     """
+    most = (n, None, None) if n is None or isinstance(n, int) else tuple(n)
+    if any(number is not None and number < 1 for number in (size, *most)) or len(most) != 3:
+        raise ValueError(f"size={size}, n={n}: must be 1 or more; n is one number, or three for train, val and test")
     known = REAL_SETS.get(name) or next((known for known in REAL_SETS.values() if known.folder == name), None)
     if name in SCENES:
-        counts = (n if n is not None else 96, 64, 64) if n is None or isinstance(n, int) else n
+        counts = [count or usual for count, usual in zip(most, (96, 64, 64), strict=True)]
         return load_scene(name, size or 64, counts, seed, **knobs)
     if known is None:
         names = [*SCENES, *REAL_SETS]
@@ -341,7 +347,6 @@ def load_dataset(name, size=None, n=None, seed=0, **knobs) -> Dataset:
         raise DataError(f"{folder}: no pictures of the set {name!r} are in it; fetch it again from {known.address}")
     groups, kinds = [item.group for item in items], [item.kind for item in items]
     parts = split_by_group(groups, known.val_fraction, known.test_fraction, seed, strata=kinds)
-    most = (n, None, None) if n is None or isinstance(n, int) else n
     splits = [
         _read_split(known, [items[i] for i in part], size or known.size, m) for part, m in zip(parts, most, strict=True)
     ]

@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-CHUNK = 16  # pictures painted together: few enough for the processor's cache, enough to keep numpy busy
+_FAR = np.float32(9)  # a distance from an outline that is never reached: added where an object is absent
+_CHUNK = 16  # pictures painted together: few enough for the processor's cache, enough to keep numpy busy
 
 
 class Scene(NamedTuple):
@@ -33,9 +34,6 @@ class Scene(NamedTuple):
     masks: torch.Tensor  # uint8 (n, size, size): 0 background, 1 object
     groups: torch.Tensor  # int64 (n,): the patient or scanner that each picture comes from
     instances: torch.Tensor | None  # cells only: int32 (n, size, size): 0 background, else the number of the cell
-
-
-# --- drawing tools
 
 
 def _uniform(rng, low, high, *shape):
@@ -49,6 +47,11 @@ def _normal(rng, *shape):
 def _each(rng, n, low, high):
     """One uniform number for each picture: (n, 1, 1)."""
     return _uniform(rng, low, high, n, 1, 1)
+
+
+def _some(rng, n, share):
+    """1 for a share of the pictures, 0 for the others: (n, 1, 1)."""
+    return np.float32(rng.random((n, 1, 1)) < share)
 
 
 def _pick(rng, n, *colours):
@@ -110,12 +113,10 @@ def _rgb(plane):
     return plane[:, None]
 
 
-# --- cells
-
 def _cells(rng, n, size, share, touching):
     """Nuclei under a fluorescence microscope: uneven light, haze, and cells that are out of focus and not labelled."""
-    # A smaller share means fewer and smaller cells; at 1 % about a quarter of the pictures is empty.
-    mean_radius = 0.11 * share**0.2
+    # A smaller share means fewer and smaller cells; at 1 % more than a quarter of the pictures is empty.
+    mean_radius = 0.105 * share**0.17
     mean_count = share / (3.5 * mean_radius**2) * (1 + 2 * mean_radius) ** 2
     count = rng.poisson(mean_count * _uniform(rng, 0.5, 1.5, n))
     radius = mean_radius * _uniform(rng, 0.8, 1.2, n, 1) * np.exp(0.2 * _normal(rng, n, count.max() + 1))
@@ -128,15 +129,15 @@ def _cells(rng, n, size, share, touching):
     cos, sin, back = np.cos(turn), np.sin(turn), centre * np.exp(-1j * turn)
     along = np.stack([cos, sin, -back.real], -1) / (radius * stretch)[..., None]
     across = np.stack([-sin, cos, -back.imag], -1) / (radius / stretch)[..., None]
-    number = np.broadcast_to(np.arange(radius.shape[1], dtype=np.float32), radius.shape)
-    facts = np.stack([radius, np.exp(0.3 * _normal(rng, *radius.shape)), number], 1)
-    nearest, owned = np.empty((n, size * size), np.float32), np.empty((n, 3, size * size), np.float32)
+    glow = np.exp(0.3 * _normal(rng, *radius.shape))
+    nearest, number = np.empty((n, size * size), np.float32), np.empty((n, size * size), int)
     for i, k in enumerate(count + 1):
         level = (along[i, :k] @ plane[i]) ** 2 + (across[i, :k] @ plane[i]) ** 2  # (cells, pixels), 1 on the outline
         nearest[i] = least = level.min(0)
-        owned[i] = facts[i, :, :k] @ (level == least).astype(np.float32)  # each pixel belongs to its nearest cell
-    radius, glow, number = owned.reshape(n, 3, size, size).swapaxes(0, 1)
-    distance = _at_share((np.sqrt(nearest) - 1).reshape(n, size, size) * radius, share)
+        number[i] = ((level == least) * np.arange(k, dtype=np.uint8)[:, None]).max(0)  # a fast argmin
+    radius, glow = (np.take_along_axis(fact, number, 1).reshape(n, size, size) for fact in (radius, glow))
+    nearest, number = nearest.reshape(n, size, size), number.reshape(n, size, size)
+    distance = _at_share((np.sqrt(nearest) - 1) * radius, share)
 
     depth = np.clip(-distance / radius, 0, 1)  # 0 on the outline, 1 in the middle
     chromatin = 1 + 0.19 * _noise(rng, n, size, 14) + 0.14 * _noise(rng, n, size, 28)
@@ -158,7 +159,7 @@ def _place(rng, radius, touching):
     friend = (rng.random((cells, n)) * np.arange(cells)[:, None]).astype(int)
     direction = np.exp(1j * _uniform(rng, 0, 2 * np.pi, cells, n))
     centre = np.empty((n, cells), np.complex64)
-    centre[:, 0] = 9 + 9j  # number 0 is the background: so far away that it owns what no cell owns
+    centre[:, 0] = _FAR  # number 0 is the background: so far away that it owns only what no cell owns
     for k in range(1, cells):
         gap = (np.abs(tries[k, :, :, None] - centre[:, None, :k]) - radius[:, None, :k]).min(-1)
         choice = np.minimum(gap, 1.3 * radius[:, k, None]).argmax(1)  # the first try that is clear, or the clearest
@@ -167,65 +168,52 @@ def _place(rng, radius, touching):
     return centre
 
 
-# --- animals
-
-def _limbs(text):
-    return [[float(number) for number in line.split()[1:]] for line in text.strip().splitlines()]
-
-
 # A pet is made of tapered limbs: x, y, radius at one end; x, y, radius at the other; nearness to the viewer; paleness.
 # It is about one unit high. Seen from the front it is symmetric: half is listed, and the plane is folded on its axis.
-_FRONT = _limbs("""
-tail      0.160  0.410  0.050   0.330  0.400  0.045  -0.10  0.00
-tail      0.330  0.400  0.045   0.400  0.240  0.025  -0.10  0.10
-haunch    0.120  0.320  0.120   0.160  0.350  0.120   0.00  0.00
-chest     0.000  0.000  0.130   0.000  0.270  0.170   0.04  0.20
-foreleg   0.070  0.100  0.060   0.080  0.420  0.045   0.10  0.00
-forepaw   0.085  0.445  0.045   0.090  0.455  0.045   0.13  0.60
-hindpaw   0.190  0.440  0.050   0.250  0.445  0.045   0.10  0.30
-neck      0.000 -0.160  0.110   0.000 -0.040  0.120   0.02  0.20
-""")
-_SIDE = _limbs("""
-tail      0.300 -0.050  0.045   0.420 -0.140  0.035  -0.10  0.00
-tail      0.420 -0.140  0.035   0.460 -0.290  0.022  -0.10  0.10
-farleg    0.170  0.100  0.080   0.180  0.420  0.038  -0.15 -0.50
-farleg   -0.110  0.100  0.060  -0.090  0.420  0.038  -0.15 -0.50
-trunk    -0.170  0.010  0.150   0.210 -0.010  0.125   0.00  0.00
-hindleg   0.230  0.040  0.110   0.270  0.440  0.042   0.04  0.00
-foreleg  -0.190  0.060  0.090  -0.210  0.440  0.042   0.04  0.00
-neck     -0.290 -0.160  0.100  -0.160 -0.020  0.130   0.02  0.00
-""")
-_CAT_FRONT = _limbs("""
-skull     0.000  0.000  0.130   0.040  0.000  0.130   0.12  0.00
-cheek     0.050  0.050  0.070   0.090  0.050  0.050   0.14  0.10
-ear       0.085 -0.080  0.060   0.130 -0.210  0.008   0.08  0.00
-muzzle    0.000  0.070  0.045   0.030  0.075  0.045   0.22  0.70
-""")
-_DOG_FRONT = _limbs("""
-skull     0.000 -0.030  0.130   0.000  0.050  0.110   0.12  0.00
-jowl      0.020  0.080  0.055   0.040  0.110  0.050   0.20  0.50
-ear       0.100 -0.080  0.050   0.160  0.100  0.055   0.16 -0.50
-muzzle    0.000  0.020  0.060   0.000  0.090  0.060   0.22  0.60
-""")
-_CAT_SIDE = _limbs("""
-skull    -0.010  0.000  0.125   0.030  0.010  0.120   0.10  0.00
-farear   -0.060 -0.070  0.050  -0.085 -0.190  0.008   0.06 -0.20
-ear       0.050 -0.070  0.060   0.065 -0.200  0.008   0.14  0.00
-muzzle   -0.080  0.045  0.055  -0.100  0.050  0.050   0.14  0.60
-""")
-_DOG_SIDE = _limbs("""
-skull    -0.010 -0.010  0.125   0.020  0.010  0.120   0.10  0.00
-stop     -0.040  0.040  0.085  -0.100  0.045  0.070   0.10  0.20
-ear       0.050 -0.070  0.050   0.090  0.100  0.055   0.20 -0.50
-muzzle   -0.080  0.030  0.070  -0.175  0.055  0.050   0.12  0.50
-""")
-_PETS = np.array([_FRONT + _CAT_FRONT, _FRONT + _DOG_FRONT, _SIDE + _CAT_SIDE, _SIDE + _DOG_SIDE], np.float32)
+_LIMBS = """
+front body tail      0.160  0.410  0.050    0.330  0.400  0.045   -0.10  0.00
+front body tail      0.330  0.400  0.045    0.400  0.240  0.025   -0.10  0.10
+front body haunch    0.120  0.320  0.120    0.160  0.350  0.120    0.00  0.00
+front body chest     0.000  0.000  0.130    0.000  0.270  0.170    0.04  0.20
+front body foreleg   0.070  0.100  0.060    0.080  0.420  0.045    0.10  0.00
+front body forepaw   0.085  0.445  0.045    0.090  0.455  0.045    0.13  0.60
+front body hindpaw   0.190  0.440  0.050    0.250  0.445  0.045    0.10  0.30
+front body neck      0.000 -0.160  0.110    0.000 -0.040  0.120    0.02  0.20
+side  body tail      0.300 -0.050  0.045    0.420 -0.140  0.035   -0.10  0.00
+side  body tail      0.420 -0.140  0.035    0.460 -0.290  0.022   -0.10  0.10
+side  body farleg    0.170  0.100  0.080    0.180  0.420  0.038   -0.15 -0.50
+side  body farleg   -0.110  0.100  0.060   -0.090  0.420  0.038   -0.15 -0.50
+side  body trunk    -0.170  0.010  0.150    0.210 -0.010  0.125    0.00  0.00
+side  body hindleg   0.230  0.040  0.110    0.270  0.440  0.042    0.04  0.00
+side  body foreleg  -0.190  0.060  0.090   -0.210  0.440  0.042    0.04  0.00
+side  body neck     -0.290 -0.160  0.100   -0.160 -0.020  0.130    0.02  0.00
+front cat  skull     0.000  0.000  0.130    0.040  0.000  0.130    0.12  0.00
+front cat  cheek     0.050  0.050  0.070    0.090  0.050  0.050    0.14  0.10
+front cat  ear       0.085 -0.080  0.060    0.130 -0.210  0.008    0.08  0.00
+front cat  muzzle    0.000  0.070  0.045    0.030  0.075  0.045    0.22  0.70
+front dog  skull     0.000 -0.030  0.130    0.000  0.050  0.110    0.12  0.00
+front dog  jowl      0.020  0.080  0.055    0.040  0.110  0.050    0.20  0.50
+front dog  ear       0.100 -0.080  0.050    0.160  0.100  0.055    0.16 -0.50
+front dog  muzzle    0.000  0.020  0.060    0.000  0.090  0.060    0.22  0.60
+side  cat  skull    -0.010  0.000  0.125    0.030  0.010  0.120    0.10  0.00
+side  cat  farear   -0.060 -0.070  0.050   -0.085 -0.190  0.008    0.06 -0.20
+side  cat  ear       0.050 -0.070  0.060    0.065 -0.200  0.008    0.14  0.00
+side  cat  muzzle   -0.080  0.045  0.055   -0.100  0.050  0.050    0.14  0.60
+side  dog  skull    -0.010 -0.010  0.125    0.020  0.010  0.120    0.10  0.00
+side  dog  stop     -0.040  0.040  0.085   -0.100  0.045  0.070    0.10  0.20
+side  dog  ear       0.050 -0.070  0.050    0.090  0.100  0.055    0.20 -0.50
+side  dog  muzzle   -0.080  0.030  0.070   -0.175  0.055  0.050    0.12  0.50
+"""
+_LIMBS = np.array([line.split()[3:] for line in _LIMBS.strip().splitlines()], np.float32)
+_FRONT, _SIDE, _HEADS = _LIMBS[:8], _LIMBS[8:16], _LIMBS[16:].reshape(4, 4, 8)
+_PETS = np.stack([np.concatenate(parts) for parts in zip((_FRONT, _FRONT, _SIDE, _SIDE), _HEADS, strict=True)])
+# One entry for each of the four pets; eye and nose are x, y, radius in the frame of the head.
 _AREA = np.array([0.37, 0.38, 0.42, 0.42], np.float32)  # square units, measured
-_HEAD = np.array([(0, -0.24), (0, -0.24), (-0.33, -0.21), (-0.33, -0.21)], np.float32)  # x, y; eye and nose: in its frame
+_HEAD = np.array([(0, -0.24), (0, -0.24), (-0.33, -0.21), (-0.33, -0.21)], np.float32)
 _EYE = np.array([(0.06, -0.01, 0.03), (0.055, -0.025, 0.025), (-0.06, -0.02, 0.025), (-0.06, -0.03, 0.023)], np.float32)
 _NOSE = np.array([(0, 0.05, 0.02), (0, 0.055, 0.032), (-0.15, 0.035, 0.02), (-0.215, 0.04, 0.03)], np.float32)
 _IRIS = np.array([(0.58, 0.56, 0.22), (0.20, 0.12, 0.07), (0.58, 0.56, 0.22), (0.20, 0.12, 0.07)], np.float32)
-_COATS = [(0.68, 0.42, 0.2), (0.44, 0.43, 0.43), (0.15, 0.14, 0.14), (0.8, 0.77, 0.72), (0.4, 0.27, 0.17), (0.76, 0.63, 0.4)]
+_COATS = [(0.7, 0.42, 0.2), (0.4, 0.4, 0.4), (0.15, 0.14, 0.14), (0.8, 0.77, 0.72), (0.4, 0.27, 0.17), (0.7, 0.6, 0.4)]
 
 
 def _animals(rng, n, size, share):
@@ -234,7 +222,7 @@ def _animals(rng, n, size, share):
     scale = _each(rng, n, 0.85, 1.15) * np.sqrt(share / _AREA[pet])[:, None, None]
     spare = np.maximum(0.5 - 0.48 * scale, 0)
     x, y = _pixels(size)
-    u = (x - spare * _each(rng, n, -1, 1)) / scale * rng.choice([-1, 1], (n, 1, 1)).astype(np.float32)
+    u = (x - spare * _each(rng, n, -1, 1)) / scale * (1 - 2 * _some(rng, n, 0.5))
     v = (y - spare * _each(rng, n, -0.5, 1)) / scale
     u = u + _each(rng, n, -0.08, 0.08) * v
     head_u, head_v = u - _HEAD[pet, 0, None, None], v - _HEAD[pet, 1, None, None]
@@ -245,15 +233,15 @@ def _animals(rng, n, size, share):
     folded, head_u = _mix(u, np.abs(u), fold), _mix(head_u, np.abs(head_u), fold)
 
     stout = _each(rng, n, 0.95, 1.15)
-    distance = np.full((n, size, size), 9, np.float32)
+    distance = np.full((n, size, size), _FAR)
     height, pale = np.full((n, size, size), -0.2, np.float32), 0
     for k, limb in enumerate(_PETS[pet].swapaxes(0, 1)):
         a, b = (u, v) if k < 2 else (folded, v) if k < 8 else (head_u, head_v)
         x0, y0, r0, x1, y1, r1, near, paleness = limb.T[:, :, None, None]
-        dx, dy = x1 - x0, y1 - y0
-        t = np.clip(((a - x0) * dx + (b - y0) * dy) / (dx * dx + dy * dy), 0, 1)  # 0 at one end, 1 at the other
+        a, b, dx, dy = a - x0, b - y0, x1 - x0, y1 - y0
+        t = np.clip((a * dx + b * dy) / (dx**2 + dy**2), 0, 1)  # 0 at one end, 1 at the other
         radius = stout * (r0 + t * (r1 - r0))
-        away = (a - x0 - t * dx) ** 2 + (b - y0 - t * dy) ** 2
+        away = (a - t * dx) ** 2 + (b - t * dy) ** 2
         top = near + radius - away / radius
         pale = _mix(pale, paleness, top > height)  # what is highest is seen
         height = np.maximum(height, top)
@@ -265,8 +253,8 @@ def _animals(rng, n, size, share):
     slope_y, slope_x = (np.clip(slope * scale, -1.5, 1.5) for slope in np.gradient(height, 1 / size, axis=(1, 2)))
     light = np.maximum(0.4 * slope_x + 0.5 * slope_y + 0.77, 0) / np.sqrt(1 + slope_x**2 + slope_y**2)
     light = (0.5 + 0.65 * light) * (1 + 0.12 * fur)
-    stripes = 0.2 * (rng.random((n, 1, 1)) < 0.4) * np.sin(38 * u + 14 * v + 1.5 * _noise(rng, n, size, 5))
-    patches = (rng.random((n, 1, 1)) < 0.4) * _cover(0.5 - _noise(rng, n, size, 4), 0.3)
+    stripes = 0.2 * _some(rng, n, 0.4) * np.sin(38 * u + 14 * v + 1.5 * _noise(rng, n, size, 5))
+    patches = _some(rng, n, 0.4) * _cover(0.5 - _noise(rng, n, size, 4), 0.3)
     white, dark = np.clip(np.maximum(pale, patches), 0, 0.8), 1 + 0.7 * np.minimum(pale, 0)
     pelt = _pick(rng, n, *_COATS) * _rgb(light * (1 + stripes) * dark * (1 - white)) + _rgb(0.78 * light * white)
     (eye_u, eye_v, eye), (nose_u, nose_v, nose) = _EYE[pet].T[..., None, None], _NOSE[pet].T[..., None, None]
@@ -310,13 +298,12 @@ def _room(rng, n, size):
     below = y - _each(rng, n, -0.15, 0.1)  # distance below the edge between wall and floor
     wall = _pick(rng, n, (0.74, 0.70, 0.62), (0.60, 0.66, 0.68), (0.70, 0.61, 0.54), (0.55, 0.60, 0.52))
     wood = _pick(rng, n, (0.50, 0.35, 0.22), (0.58, 0.45, 0.31), (0.38, 0.27, 0.19), (0.55, 0.52, 0.48))
-    joints = np.abs(np.sin(5 * x / (np.maximum(below, 0) + 0.35))) < 0.06  # planks that run towards the viewer
+    plank = 5 * x / (np.maximum(below, 0) + 0.35)  # planks run away from the viewer and grow narrower
+    joints = np.float32(np.abs(np.sin(plank)) < 0.06)
     floor = wood * _rgb(1 + 0.06 * _noise(rng, n, size, 30, 3) - 0.25 * joints)
     picture = _mix(_mix(wall, floor, _rgb(_cover(-below, 0.02))), 0.85, _rgb(_cover(np.abs(below + 0.03) - 0.025)))
     return picture * _rgb(1 + 0.10 * _noise(rng, n, size, 1))
 
-
-# --- roads
 
 def _roads(rng, n, size, share):
     """A town from above: a main road and side streets between fields, woods and roofs."""
@@ -330,34 +317,35 @@ def _roads(rng, n, size, share):
     # The main road is the line across = 0; between two blocks there may be a piece of side street.
     off_u, _, (empty_u,) = _tiles(rng, u + 0.5, v, 1)
     _, off_v, (empty_v,) = _tiles(rng, u, v + 0.5, 1)
-    side = np.minimum(np.abs(off_u) * block + 9 * (empty_u > built), np.abs(off_v) * block + 9 * (empty_v > built))
-    distance = _at_share(np.minimum(side - 0.02, np.abs(across) - 0.045), share)
-    off_road = 9 * (distance < 0.01)  # added to the distance of roofs and trees, it keeps them off the road
+    streets = built * min(share / 0.2, 1)
+    to_u, to_v = np.abs(off_u) * block + _FAR * (empty_u > streets), np.abs(off_v) * block + _FAR * (empty_v > streets)
+    distance = _at_share(np.minimum(np.minimum(to_u, to_v) - 0.02, np.abs(across) - 0.045), share)
+    off_road = _FAR * (distance < 0.01)  # added to the distance of roofs and trees, it keeps them off the road
 
     # A block is town, wood or a field with furrows; the ground runs from green to ochre.
     _, _, (use, dry, bright) = _tiles(rng, u, v, 3)
-    town, field = use < built, use > 0.8
+    town, field = np.float32(use < built), np.float32(use > 0.8)
     rough, fine = _clouds(rng, n, size, 5), 1 + 0.09 * _noise(rng, n, size, 40)
     dry = np.clip(dry + _each(rng, n, -0.5, 0.5) + 0.15 * rough, 0, 1)
     light = (0.8 + 0.35 * bright + 0.12 * field * np.sin(50 * u) + 0.06 * rough) * fine
     land = _mix(_pick(rng, n, (0.25, 0.36, 0.18)), _pick(rng, n, (0.56, 0.47, 0.33)), _rgb(dry)) * _rgb(light)
 
     # Roofs stand on lots, nine to a block; trees have tiles of their own. Both throw a shadow, `sun` away.
-    u, v, (length, width, empty, paint) = _tiles(rng, 3 * u, 3 * v, 4)
+    u, v, (length, width, empty, slate) = _tiles(rng, 3 * u, 3 * v, 4)
     length, width = 0.2 + 0.15 * length, 0.2 + 0.15 * width
     sun_u, sun_v = 0.08 * (cos + sin), 0.08 * (cos - sin)
-    gone = off_road + 9 * (~town | (empty > 0.85))
+    gone = off_road + _FAR * (1 - town * (empty < 0.85))
     roof = np.maximum(np.abs(u) - length, np.abs(v) - width) * block / 3 + gone
     shadow = np.maximum(np.abs(u - sun_u) - length, np.abs(v - sun_v) - width) * block / 3 + gone
     slopes = 1 + 0.18 * np.sign(_mix(u, v, length > width))  # one side of the ridge lies in the sun
-    paint = np.clip(3 * paint - 1, 0, 1)
-    tiles = _mix(_pick(rng, n, (0.62, 0.36, 0.27)), _pick(rng, n, (0.66, 0.65, 0.66)), _rgb(paint))
-    roofs = tiles * _rgb(slopes * fine * (0.7 + 0.5 * empty))
+    slate = np.clip(3 * slate - 1, 0, 1)
+    roofs = _mix(_pick(rng, n, (0.62, 0.36, 0.27)), _pick(rng, n, (0.66, 0.65, 0.66)), _rgb(slate))
+    roofs = roofs * _rgb(slopes * fine * (0.7 + 0.5 * empty))
 
     bend = 0.2 * _noise(rng, n, size, 9)
     u, v, (radius, gap, left, up) = _tiles(rng, 11 * x + bend, 11 * y - bend, 4)
     u, v, radius = u + 0.3 * left - 0.15, v + 0.3 * up - 0.15, 0.2 + 0.2 * radius
-    gone = off_road + 9 * (gap > 0.9 - 0.7 * (town | field))
+    gone = off_road + _FAR * (gap > 0.9 - 0.7 * np.maximum(town, field))
     tree = (np.sqrt(u**2 + v**2) - radius) / 11 + gone
     shadow = np.minimum(shadow, (np.sqrt((u - 0.14) ** 2 + (v - 0.14) ** 2) - radius) / 11 + gone)
     leaves = _pick(rng, n, (0.15, 0.25, 0.11)) * _rgb((1 - u - v) * fine * (0.8 + 0.6 * left))
@@ -371,16 +359,14 @@ def _roads(rng, n, size, share):
     return background, _mix(pavement, street, _rgb(_cover(distance))), distance, None
 
 
-# --- defects
-
 def _defects(rng, n, size, share):
     """Brushed metal with scratches, cracks and pits; a quarter of the pieces is sound."""
     x, y = _pixels(size)
     grow = (share / 0.02) ** 0.5
-    count = rng.integers(1, 4, (n, 1, 1)) * (rng.random((n, 1, 1)) > 0.25)
+    count = rng.integers(1, 4, (n, 1, 1)) * _some(rng, n, 0.75)
     bend = 0.04 * _noise(rng, n, size, 2)
     jag_u, jag_v = (0.02 * _noise(rng, n, size, 9) + 0.01 * _noise(rng, n, size, 26) for _ in "uv")
-    distance = np.full((n, size, size), 9, np.float32)
+    distance = np.full((n, size, size), _FAR)
     scratch, pit, strength = np.zeros((3, n, size, size), np.float32)  # of the nearest defect
     for slot in range(3):
         kind, turn = rng.integers(0, 3, (n, 1, 1)), _each(rng, n, 0, 2 * np.pi)
@@ -388,13 +374,13 @@ def _defects(rng, n, size, share):
         u = x - _each(rng, n, -0.4, 0.4) + is_scratch * bend + (is_crack + 0.5 * is_pit) * jag_u
         v = y - _each(rng, n, -0.4, 0.4) + is_scratch * bend + (is_crack + 0.5 * is_pit) * jag_v
         along, across = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
-        fork = 0.6 * is_crack * (rng.random((n, 1, 1)) < 0.5)
+        fork = 0.6 * is_crack * _some(rng, n, 0.5)
         across = np.abs(np.abs(across) - fork * np.maximum(along, 0))  # folding the plane makes two branches of one
         along = np.abs(along)
         length = _mix(_each(rng, n, 0.15, 0.50) * min(grow, 1), _each(rng, n, 0.002, 0.03), is_pit)
         width = _mix(_each(rng, n, 0.009, 0.016), _each(rng, n, 0.025, 0.065), is_pit) * grow
         taper = 1 - 0.7 * (1 - is_pit) * np.minimum(along / length, 1) ** 2
-        reach = np.sqrt(np.maximum(along - length, 0) ** 2 + across**2) - width * taper + 9 * (slot >= count)
+        reach = np.sqrt(np.maximum(along - length, 0) ** 2 + across**2) - width * taper + _FAR * (slot >= count)
         nearer = reach < distance
         scratch, pit = _mix(scratch, is_scratch, nearer), _mix(pit, is_pit, nearer)
         strength = _mix(strength, _each(rng, n, 0.45, 1), nearer)
@@ -419,11 +405,8 @@ def _defects(rng, n, size, share):
     return metal[:, None], painted[:, None], distance, None
 
 
-# --- the recipe
-
-
 class _Recipe(NamedTuple):
-    paint: Callable  # (rng, n, size, share) -> background and finished picture (n, C, size, size), distance, cell number
+    paint: Callable  # (rng, n, size, share) -> background, finished picture (both n, C, ...), distance, cell number
     channels: int
     share: float  # usual share of object pixels
     limits: tuple[float, float]  # shares that still look like the subject
@@ -433,8 +416,8 @@ class _Recipe(NamedTuple):
 _RECIPES = {
     "cells": _Recipe(_cells, 1, 0.20, (0.005, 0.5), 12),
     "animals": _Recipe(_animals, 3, 0.25, (0.05, 0.4), 5),
-    "roads": _Recipe(_roads, 3, 0.20, (0.05, 0.5), 6),
-    "defects": _Recipe(_defects, 1, 0.02, (0.005, 0.15), 5),
+    "roads": _Recipe(_roads, 3, 0.20, (0.05, 0.4), 6),
+    "defects": _Recipe(_defects, 1, 0.02, (0.005, 0.1), 5),
 }
 SCENES = tuple(_RECIPES)
 
@@ -501,18 +484,18 @@ def make_scene(
     instances = np.empty((n, size, size), np.int32) if name == "cells" else None
     group = np.arange(n) % groups
     gain, offset, pattern = _scanners(seed, groups, channels, size, group_shift)
-    for start in range(0, n, CHUNK):
+    for start in range(0, n, _CHUNK):
         # A whole chunk is always painted, and its random numbers depend on nothing before it.
         rng, grain_rng, label_rng = (np.random.default_rng([seed, stream, start]) for stream in range(3))
-        background, painted, distance, number = paint(rng, CHUNK, size, share)
+        background, painted, distance, number = paint(rng, _CHUNK, size, share)
         picture = _mix(background, painted, contrast)
-        which = np.arange(start, start + CHUNK) % groups
         if group_shift:
+            which = np.arange(start, start + _CHUNK) % groups
             picture = 0.5 + offset[which] + gain[which] * (picture - 0.5 + pattern[which])
         picture = 255 * picture + grain * _normal(grain_rng, *picture.shape)
-        stray = (_noise(label_rng, CHUNK, size, 6) + _normal(label_rng, CHUNK, 1, 1)) / np.float32(2**0.5)
+        stray = (_noise(label_rng, _CHUNK, size, 6) + _normal(label_rng, _CHUNK, 1, 1)) / np.float32(2**0.5)
         mask = distance < label_error / size * stray
-        part = slice(start, min(start + CHUNK, n))
+        part = slice(start, min(start + _CHUNK, n))
         keep = part.stop - start
         images[part] = np.clip(picture[:keep] + 0.5, 0, 255)
         masks[part] = mask[:keep]
@@ -528,7 +511,7 @@ def _scanners(seed, groups, channels, size, shift):
     for group in range(groups):
         rng = np.random.default_rng([seed, 3, group])
         negative = channels == 1 and rng.random() < shift / 2
-        gain.append(np.exp(shift * _uniform(rng, -0.7, 0.4, 1, 1, 1)) * (-1 if negative else 1))
-        offset.append(shift * (_uniform(rng, -0.15, 0.15, 1, 1, 1) + _uniform(rng, -0.08, 0.08, channels, 1, 1)))
+        gain.append(np.exp(shift * _uniform(rng, -0.8, 0.2, 1, 1, 1)) * (-1 if negative else 1))
+        offset.append(shift * (_uniform(rng, -0.12, 0.12, 1, 1, 1) + _uniform(rng, -0.08, 0.08, channels, 1, 1)))
         pattern.append(0.08 * shift * _noise(rng, 1, size, *rng.integers(2, 40, 2).tolist()))
     return np.stack(gain), np.stack(offset), np.stack(pattern)

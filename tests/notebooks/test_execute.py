@@ -40,6 +40,12 @@ def folder(tmp_path_factory):
     return folder
 
 
+def one_cell(source, folder):
+    path = folder / "sample.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(source, id="one")]), path)
+    return path
+
+
 def test_what_is_stored(folder):
     notebook = nbformat.read(folder / "sample.ipynb", as_version=4)
     assert notebook.metadata == execute.METADATA
@@ -71,17 +77,16 @@ def test_nbval_agrees_with_what_is_stored(folder):
     assert f"{len(CELLS)} passed" in result.stdout, result.stdout
 
 
-def test_check_saves_nothing_and_fails_on_a_difference(folder, tmp_path):
-    text = (folder / "sample.ipynb").read_text(encoding="utf-8").replace("None 1", "None 2")
-    (tmp_path / "sample.ipynb").write_text(text, encoding="utf-8", newline="\n")
+def test_check_saves_nothing_and_fails_on_a_difference(tmp_path):
+    path = one_cell("print(1)", tmp_path)
+    before = path.read_bytes()
     result = call(tmp_path, "--check")
     assert (result.returncode, "DIFFERS" in result.stdout) == (1, True), result.stdout + result.stderr
-    assert (tmp_path / "sample.ipynb").read_text(encoding="utf-8") == text
+    assert path.read_bytes() == before
 
 
 def test_an_error_is_told_and_nothing_saved(tmp_path):
-    path = tmp_path / "sample.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell("1 / 0", id="one")]), path)
+    path = one_cell("1 / 0", tmp_path)
     before = path.read_bytes()
     result = call(tmp_path, "sample", "missing.ipynb")
     assert result.returncode == 1

@@ -170,6 +170,6 @@ def static_html(claims: tuple[Claim, ...]) -> str:
     """All claims, chapter by chapter, each with its evidence folded behind it."""
     parts = []
     for topic, group in groupby(claims, key=lambda claim: claim.topic):
-        parts.append(f"<p><strong>Chapter {escape(topic)}</strong></p>")
+        parts.append(f'<p style="margin: 12px 0 4px"><strong>Chapter {escape(topic)}</strong></p>')
         parts += [f"<details><summary>{escape(c.text)}</summary>{evidence_html(c)}</details>" for c in group]
     return "\n".join(parts)

@@ -39,7 +39,7 @@ def build(depth: int, base_channels: int, padding: str, size: int) -> tuple[UNet
 class UNetBuilder:
     """Sliders for depth, base channels, padding and input size; a drawing and four numbers that follow them.
 
-    ``show()`` displays it. Nothing is trained and no weight is allocated, so every change is drawn at once.
+    Show it as the last line of a cell. Nothing is trained and no weight is allocated, so every change is drawn at once.
     """
 
     def __init__(self, depth: int = 4, base_channels: int = 64, padding: str = "valid", size: int = 572):
@@ -56,13 +56,14 @@ class UNetBuilder:
         self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", width="900px"))
         controls = widgets.VBox([self.depth, self.base, self.padding, self.size])
         top = widgets.HBox([controls, self.facts], layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
-        self.view = widgets.VBox([top, self.picture])
+        self._widget = widgets.VBox([top, self.picture])
         for control in (self.depth, self.base, self.padding, self.size):
             control.observe(self._update, names="value")
         self._update()
 
-    def show(self) -> widgets.Widget:
-        return self.view
+    def _repr_mimebundle_(self, **options) -> dict:
+        paper = {"text/plain": "U-Net builder: run this cell to move its sliders."}
+        return self._widget._repr_mimebundle_(**options) | paper
 
     def _update(self, change=None) -> None:
         model, facts = build(self.depth.value, self.base.value, self.padding.value, self.size.value)
