@@ -27,6 +27,10 @@ INSTALL = [
     ["--no-deps", "segmentation-models-pytorch"],  # a peer for tests of losses; its torchvision has no plain CPU build
 ]
 
+# JupyterLab asks whether it may fetch news, on top of the first page a learner sees; no need.
+JUPYTER_SETTINGS = VENV / "share/jupyter/lab/settings/overrides.json"
+NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}'
+
 PIP = """
 import os, runpy, threading
 
@@ -49,7 +53,6 @@ def lab(args):
     say("Starting JupyterLab, for this machine only. Ctrl-C stops it.")
     options = ["--ServerApp.root_dir=" + str(ROOT)]
     options += ["--LabApp.default_url=/lab/tree/notebooks/00_read_the_article.ipynb"]
-    options += ["--LabApp.news_url=None"]  # no question about Jupyter's news over the first page
     if os.name == "posix" and os.geteuid() == 0:
         options += ["--allow-root"]  # in a container you often are root
     return run(PYTHON, "-m", "jupyterlab", *options, *args)
@@ -144,6 +147,8 @@ def install():
         options = ["--no-input", "--disable-pip-version-check", *quiet, "--constraint", CONSTRAINTS]
         if run(PYTHON, "-c", PIP, "install", *options, *what, stdin=subprocess.PIPE):
             sys.exit(NO_INSTALL)
+    JUPYTER_SETTINGS.parent.mkdir(parents=True, exist_ok=True)
+    JUPYTER_SETTINGS.write_text(NO_NEWS)
     STAMP.write_text(fingerprint())
     say("Installed.")
 
@@ -163,9 +168,9 @@ def fingerprint():
 
 def run(*command, stdin=None, **environment):
     """Run a command in the repository and return its exit code."""
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the child too: it decides what to do
     environment = {**os.environ, **environment}
     child = subprocess.Popen([str(part) for part in command], cwd=str(ROOT), env=environment, stdin=stdin)
-    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the child too: it decides what to do
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     return child.wait()
 

@@ -21,7 +21,7 @@ def course(tmp_path):
     spec.loader.exec_module(course)
     course.ROOT, course.VENV = tmp_path, tmp_path / ".venv"
     course.PYTHON, course.STAMP = course.VENV / "python", course.VENV / course.STAMP.name
-    course.CONSTRAINTS = tmp_path / "constraints.txt"
+    course.CONSTRAINTS, course.JUPYTER_SETTINGS = tmp_path / "constraints.txt", course.VENV / "settings.json"
     (tmp_path / "pyproject.toml").write_text("[project]")
     course.CONSTRAINTS.write_text("torch==2.13.0")
     course.calls, course.codes = [], iter([])
@@ -188,7 +188,15 @@ def test_run_passes_the_exit_code_and_the_environment():
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 7), (signal.SIGTERM, 128 + 15)])
 def test_the_child_decides_what_a_signal_means(number, code):
-    child = "import time\nprint('up', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(7)"
+    child = """
+import time
+try:
+    time.sleep(0.5)  # until course.py listens for signals, even on a busy machine
+    print("up", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise SystemExit(7)
+"""
     parent = f"""
 import course, sys
 course.install = lambda: None

@@ -10,7 +10,6 @@ unetlab doctor
 import argparse
 import json
 import math
-import shutil
 import sys
 import warnings
 from pathlib import Path

@@ -317,9 +317,9 @@ def _roads(rng, n, size, share):
     # The main road is the line across = 0; between two blocks there may be a piece of side street.
     off_u, _, (empty_u,) = _tiles(rng, u + 0.5, v, 1)
     _, off_v, (empty_v,) = _tiles(rng, u, v + 0.5, 1)
-    streets = built * min(share / 0.2, 1)
+    streets, wide = built * min(share / 0.2, 1), (share / 0.2) ** 0.5
     to_u, to_v = np.abs(off_u) * block + _FAR * (empty_u > streets), np.abs(off_v) * block + _FAR * (empty_v > streets)
-    distance = _at_share(np.minimum(np.minimum(to_u, to_v) - 0.02, np.abs(across) - 0.045), share)
+    distance = _at_share(np.minimum(np.minimum(to_u, to_v) - 0.02 * wide, np.abs(across) - 0.045 * wide), share)
     off_road = _FAR * (distance < 0.01)  # added to the distance of roofs and trees, it keeps them off the road
 
     # A block is town, wood or a field with furrows; the ground runs from green to ochre.
@@ -448,8 +448,8 @@ def make_scene(
     touching: cells only: the chance, 0 to 1, that a cell leans on another one; None takes 0.3.
     label_error: in pixels, 0 to 10: how far (standard deviation) the outline in the mask strays from the true one. The
         outline wanders in and out along an object, and a whole picture may be drawn too wide or too tight.
-    group_shift: 0 to 1: how much the groups (patients, scanners) differ in contrast, brightness, polarity (grey scenes)
-        and in a faint pattern of their own.
+    group_shift: 0 to 1: how much the groups (patients, scanners) differ in contrast, brightness and a faint pattern of
+        their own. Above 0.5 the grey scenes differ in polarity too: at 1 half of the groups show negatives.
     groups: number of groups; the pictures take turns: 0, 1, ..., 0, 1, ...
 
     Returns a `Scene` of CPU tensors. Raises ValueError for an unknown name and for a knob out of its range.
@@ -510,7 +510,7 @@ def _scanners(seed, groups, channels, size, shift):
     gain, offset, pattern = [], [], []
     for group in range(groups):
         rng = np.random.default_rng([seed, 3, group])
-        negative = channels == 1 and rng.random() < shift / 2
+        negative = channels == 1 and rng.random() < shift - 0.5
         gain.append(np.exp(shift * _uniform(rng, -0.8, 0.2, 1, 1, 1)) * (-1 if negative else 1))
         offset.append(shift * (_uniform(rng, -0.12, 0.12, 1, 1, 1) + _uniform(rng, -0.08, 0.08, channels, 1, 1)))
         pattern.append(0.08 * shift * _noise(rng, 1, size, *rng.integers(2, 40, 2).tolist()))

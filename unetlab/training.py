@@ -220,8 +220,8 @@ class Trainer:
                     if run_dir is not None:
                         self._write(Path(run_dir), improved)
         except KeyboardInterrupt:
-            self.history.stop_reason = f"interrupted in epoch {self.epoch + 1}; the state is that of epoch {self.epoch}"
             self._roll_back()
+            self.history.stop_reason = f"interrupted in epoch {self.epoch + 1}; the state is that of epoch {self.epoch}"
         except BaseException:
             self._roll_back()
             raise
@@ -393,7 +393,7 @@ class Trainer:
             if stopping.patience <= plateau + 1:
                 warnings.warn(
                     f"early stopping (patience {stopping.patience}) ends the run before plateau (patience {plateau}) can "
-                    f"lower the rate: it fires after {plateau + 1} bad evaluations. Use a patience of {2 * plateau + 4} or more",
+                    f"lower the rate, after {plateau + 1} bad evaluations. Use a patience of {2 * plateau + 4} or more",
                     stacklevel=3,
                 )
 
