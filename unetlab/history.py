@@ -29,7 +29,7 @@ class History:
 
     Attributes:
         epochs: rows ``epoch`` (from 1), ``train_loss``, ``val_loss``, ``val_dice``, ``val_iou``, ``lr`` (of the epoch's
-            last step), ``seconds``.
+            last step), ``seconds``, ``wait`` (evaluations since the last improvement).
         steps: rows ``step`` (from 0), ``epoch`` (from 1), ``loss``, ``lr``.
         moves: ``Move`` items in the order in which they took effect.
         environment: versions, device, threads, seed.

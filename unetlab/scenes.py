@@ -96,7 +96,9 @@ def _tiles(rng, u, v, channels):
 
 def _at_share(distance, share):
     """Grow or shrink every outline by the same width until `share` of the pixels lies inside."""
-    return distance - np.quantile(distance[:, ::2, ::2], share).astype(np.float32)
+    sample = distance[:, ::2, ::2].ravel()
+    rank = int(share * sample.size)
+    return distance - np.partition(sample, rank)[rank]
 
 
 def _cover(distance, soft=None):
@@ -130,14 +132,15 @@ def _cells(rng, n, size, share, touching):
     along = np.stack([cos, sin, -back.real], -1) / (radius * stretch)[..., None]
     across = np.stack([-sin, cos, -back.imag], -1) / (radius / stretch)[..., None]
     glow = np.exp(0.3 * _normal(rng, *radius.shape))
-    nearest, number = np.empty((n, size * size), np.float32), np.empty((n, size * size), int)
+    facts, owned = np.stack([radius, glow], 1), np.empty((n, 2, size * size), np.float32)
+    nearest, number = np.empty((n, size * size), np.float32), np.empty((n, size * size), np.uint8)
     for i, k in enumerate(count + 1):
         level = (along[i, :k] @ plane[i]) ** 2 + (across[i, :k] @ plane[i]) ** 2  # (cells, pixels), 1 on the outline
         nearest[i] = least = level.min(0)
         number[i] = ((level == least) * np.arange(k, dtype=np.uint8)[:, None]).max(0)  # a fast argmin
-    radius, glow = (np.take_along_axis(fact, number, 1).reshape(n, size, size) for fact in (radius, glow))
-    nearest, number = nearest.reshape(n, size, size), number.reshape(n, size, size)
-    distance = _at_share((np.sqrt(nearest) - 1) * radius, share)
+        owned[i] = facts[i].take(number[i], axis=1)
+    (radius, glow), number = owned.reshape(n, 2, size, size).swapaxes(0, 1), number.reshape(n, size, size)
+    distance = _at_share((np.sqrt(nearest) - 1).reshape(n, size, size) * radius, share)
 
     depth = np.clip(-distance / radius, 0, 1)  # 0 on the outline, 1 in the middle
     chromatin = 1 + 0.19 * _noise(rng, n, size, 14) + 0.14 * _noise(rng, n, size, 28)

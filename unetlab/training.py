@@ -70,6 +70,8 @@ class Trainer:
 
     Attributes:
         model, optimizer, early_stopping, controls, history: as named.
+        watched, watched_predictions: indices of validation images, and their predicted class ids after each epoch.
+        notes: what did not go together when the last ``fit`` began.
         step: optimizer steps taken. ``epoch``: whole epochs trained. ``diverged``: whether a loss stopped being finite.
 
     Raises:
@@ -167,6 +169,9 @@ class Trainer:
         self._training_weights: dict[str, Tensor] | None = None  # set while the model shows the kept weights instead
         self._moves_in_force = 0  # moves whose effect is in the state; later ones were rolled back
         self.diverged = False
+        self.notes: list[str] = []  # what does not go together in the last plan
+        self.watched: list[int] = []  # validation images whose predictions are kept after every epoch
+        self.watched_predictions: dict[int, Tensor] = {}  # by epoch, uint8 (watched, H, W) on the CPU
         self.snapshots = Snapshots()
         self.history = History(
             environment(
@@ -184,7 +189,7 @@ class Trainer:
         epochs: int | None = None,
         script: Script | None = None,
         run_dir: str | Path | None = None,
-        verbose: bool = True,
+        verbose: bool | None = True,
     ) -> History:
         """Train until ``epochs`` epochs are done **in all**; call it again to finish a run that was stopped.
 
@@ -194,7 +199,8 @@ class Trainer:
             script: moves to make on the way.
             run_dir: a folder that gets ``history.json``, the newest checkpoints and ``best.safetensors`` after every
                 epoch, so that a killed process loses at most an epoch.
-            verbose: print what runs, and a line an epoch.
+            verbose: True prints what runs, and a line an epoch. False only warns. None is silent, for a caller that shows
+                ``notes`` and ``history.stop_reason`` itself.
 
         Returns:
             the ``History``, also ``trainer.history``. Its ``stop_reason`` says why a run ended early: early stopping,
@@ -205,7 +211,9 @@ class Trainer:
         Raises:
             ValueError: no length known, or an unknown column to monitor.
         """
-        self._plan(epochs)
+        self.notes = self._plan(epochs)
+        for note in self.notes if verbose is not None else ():
+            warnings.warn(note, stacklevel=2)
         self._take_up_training()
         epochs = self.planned_epochs if epochs is None else epochs
         if not self.snapshots:
@@ -228,6 +236,8 @@ class Trainer:
         finally:
             progress.close()
             self._present_kept_weights()
+        if self.diverged and verbose is not None:
+            warnings.warn(self.history.stop_reason, RuntimeWarning, stacklevel=2)
         if self.history.stop_reason:
             progress.say(f"stopped: {self.history.stop_reason}")
         if run_dir is not None:
@@ -297,6 +307,9 @@ class Trainer:
         }
         self.history.epochs.append(row)
         decision = self._keeper.update(row[self._keeper.monitor])
+        row["wait"] = decision.wait
+        if self.watched:
+            self.watched_predictions[self.epoch] = self.predict(self.val_images[self.watched])
         if decision.improved:
             self._best = clone(self._evaluated.state_dict())
         if not math.isfinite(row["val_loss"]):
@@ -354,25 +367,29 @@ class Trainer:
         self._scheduled_lr = self.scheduler.get_last_lr()
         self._apply_lr()
 
-    def _plan(self, epochs: int | None) -> None:
-        """Make the schedule for a run of this length (once), and say where its parts do not go together."""
+    def _plan(self, epochs: int | None) -> list[str]:
+        """Make the schedule for a run of this length (once); returns what does not go together, to be said."""
         if epochs is None and self.planned_epochs is None:
             raise ValueError("how long shall the run be? Call fit(epochs=...)")
         if epochs is not None and epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {epochs}")
-        if self.scheduler is not None:
-            if epochs is not None and epochs > self.planned_epochs and self.scheduler.horizon_bound:
-                warnings.warn(
-                    f"the {self.scheduler.name} schedule was planned for {self.planned_epochs} epochs and stays at its end "
-                    f"until epoch {epochs}; fork with a new scheduler for a new plan",
-                    stacklevel=3,
-                )
-            return
-        self.planned_epochs = epochs
+        if self.scheduler is None:
+            self.planned_epochs = epochs
+            self._make_schedule(epochs)
+            return self._discords()
+        if epochs is not None and epochs > self.planned_epochs and self.scheduler.horizon_bound:
+            return [
+                f"the {self.scheduler.name} schedule was planned for {self.planned_epochs} epochs and stays at its end "
+                f"until epoch {epochs}; fork with a new scheduler for a new plan"
+            ]
+        return []
+
+    def _make_schedule(self, epochs: int) -> None:
         given = self.settings["scheduler"]
         options = dict(given) if isinstance(given, dict) else {"name": given}
-        stopping = self.early_stopping
-        self._plateau_monitor = options.pop("monitor", stopping.monitor if stopping else "val_loss")
+        self._plateau_monitor = options.pop(
+            "monitor", self.early_stopping.monitor if self.early_stopping else "val_loss"
+        )
         if options["name"] == "plateau":
             options.setdefault("mode", "max" if self._plateau_monitor in ("val_dice", "val_iou") else "min")
         columns = ("train_loss", "val_loss", "val_dice", "val_iou")
@@ -382,20 +399,22 @@ class Trainer:
         options.setdefault("total_steps", epochs * self.steps_per_epoch)
         self.scheduler = make_scheduler(optimizer=self.optimizer, **options)
         self._scheduled_lr = self.scheduler.get_last_lr()
-        if stopping and self.scheduler.horizon_bound:
-            warnings.warn(
-                f"the {self.scheduler.name} schedule does its best work at the end of {epochs} epochs; early stopping may "
-                "cut it off. Use a constant or plateau schedule with early stopping, or train to the end",
-                stacklevel=3,
+
+    def _discords(self) -> list[str]:
+        """Where the schedule and early stopping work against each other."""
+        notes, stopping, schedule = [], self.early_stopping, self.scheduler
+        if stopping and schedule.horizon_bound:
+            notes.append(
+                f"the {schedule.name} schedule does its best work at the end of its {self.planned_epochs} epochs; early "
+                "stopping may cut it off. Use a constant or plateau schedule with early stopping, or train to the end"
             )
-        if stopping and options["name"] == "plateau":
-            plateau = self.scheduler.torch_scheduler.patience
-            if stopping.patience <= plateau + 1:
-                warnings.warn(
-                    f"early stopping (patience {stopping.patience}) ends the run before plateau (patience {plateau}) can "
-                    f"lower the rate, after {plateau + 1} bad evaluations. Use a patience of {2 * plateau + 4} or more",
-                    stacklevel=3,
-                )
+        if stopping and schedule.name == "plateau" and stopping.patience <= schedule.torch_scheduler.patience + 1:
+            plateau = schedule.torch_scheduler.patience
+            notes.append(
+                f"early stopping (patience {stopping.patience}) ends the run before plateau (patience {plateau}) can lower "
+                f"the rate, after {plateau + 1} bad evaluations. Use a patience of {2 * plateau + 4} or more"
+            )
+        return notes
 
     # -------------------------------------------------------------------------------------- using the network
 
@@ -495,7 +514,6 @@ class Trainer:
             f"{what}. Likely causes: the learning rate is too high (divide it by 10, or warm up, or set grad_clip=1); "
             "a sum overflows in half precision (try precision='fp32'); the images hold NaN or were scaled twice"
         )
-        warnings.warn(self.history.stop_reason, RuntimeWarning, stacklevel=2)
         self._roll_back()
 
     def _roll_back(self) -> None:
@@ -574,6 +592,7 @@ class Trainer:
         self.load_state(state)
         self.history = self.history.truncated(epoch, state["step"], state["moves"])
         self.snapshots.drop_after(epoch)
+        self.watched_predictions = {e: p for e, p in self.watched_predictions.items() if e <= epoch}
 
     def fork(self, at_epoch: int, **changes) -> "Trainer":
         """A second run that shares the past of this one up to an epoch and differs from there on.
@@ -612,6 +631,8 @@ class Trainer:
             check_change(name, value, fork.controls.adjustable)
             setattr(fork.early_stopping, name, value)
         fork.snapshots.add(at_epoch, fork.state())
+        fork.watched = self.watched
+        fork.watched_predictions = {e: p for e, p in self.watched_predictions.items() if e <= at_epoch}
         return fork
 
     def _fast_forward(self, steps: int) -> None:

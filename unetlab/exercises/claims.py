@@ -71,7 +71,7 @@ def check_judgements(judgements: Mapping[str, str] | None) -> Verdict:
     if not missed:
         return right(f"All {len(judged)} judgements agree with the evidence; {left} claims are left.")
     reasons = [f"{c.key}: you said {judged[c.key]}, the evidence says {c.verdict}. {c.instead}" for c in missed]
-    return wrong(f"{len(missed)} of your {len(judged)} judgements differ from the evidence.", *reasons)
+    return wrong(f"{len(missed)} of your {len(judged)} judgements differ from the evidence:", *reasons)
 
 
 def check_updates(updates: Mapping[int, int] | None, samples: int, epochs: int) -> Verdict:
@@ -144,7 +144,7 @@ def check_sentence(sentence: str | None) -> Verdict:
             mistakes.append(f"{number} is the number of another paper; U-Net is arXiv 1505.04597.")
     mistakes += [what for pattern, what in _NEEDED if not re.search(pattern, text)]
     if mistakes:
-        return wrong(*mistakes)
+        return wrong("of what follows:", *mistakes)
     return right("Who, where, when, what for, and a citation that anyone can open.")
 
 

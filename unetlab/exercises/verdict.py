@@ -28,9 +28,9 @@ def right(text: str) -> Verdict:
     return Verdict("right", text)
 
 
-def wrong(*because: str) -> Verdict:
-    """The answer is wrong; ``because`` completes the sentence "Wrong, because ..."; several reasons make a list."""
-    return Verdict("wrong", because[0] if len(because) == 1 else "".join(f"\n• {reason}" for reason in because))
+def wrong(because: str, *details: str) -> Verdict:
+    """The answer is wrong; ``because`` completes the sentence "Wrong, because ...", and ``details`` are listed below."""
+    return Verdict("wrong", "\n• ".join([because, *details]))
 
 
 def not_attempted(text: str) -> Verdict:

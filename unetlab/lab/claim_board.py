@@ -65,10 +65,8 @@ class ClaimBoard:
             verdict: widgets.Button(description=verdict.capitalize(), tooltip=f"The claim is {verdict}")
             for verdict in VERDICTS
         }
-        titles = [f"{number}. {claim.text}" for number, claim in enumerate(claims, 1)]
-        self._choice = widgets.Dropdown(
-            description="Claim", options=[(title, i) for i, title in enumerate(titles)], layout={"width": "auto"}
-        )
+        places = [(f"{i + 1} of {len(claims)}, chapter {claim.topic}", i) for i, claim in enumerate(claims)]
+        self._choice = widgets.Dropdown(description="Claim", options=places)
         self._previous = widgets.Button(description="Previous claim")
         self._next = widgets.Button(description="Next claim")
 
@@ -110,9 +108,8 @@ class ClaimBoard:
         self._choice.value = board.position
         self._claim.value = claim_html(board.current)
         self._evidence.value = evidence_html(board.current, judgement) if judgement else _HINT
-        for verdict, button in self._verdicts.items():
+        for button in self._verdicts.values():
             button.disabled = judgement is not None
-            button.button_style = "primary" if verdict == judgement else ""
         self._previous.disabled = board.position == 0
         self._next.disabled = board.position == len(board.claims) - 1
         self._score.value = score_html(board.scores())
@@ -129,23 +126,23 @@ _CARD = "border: 1px solid #808080; border-radius: 4px; padding: 4px 14px; line-
 
 def claim_html(claim: Claim) -> str:
     """The claim alone."""
-    topic, text = escape(claim.topic), escape(claim.text)
-    return f'<div style="line-height: 1.5">Chapter {topic}<p style="font-size: 1.25em; margin: 6px 0">{text}</p></div>'
+    return f'<p role="status" style="font-size: 1.25em; line-height: 1.5; margin: 6px 0">{escape(claim.text)}</p>'
 
 
 def evidence_html(claim: Claim, judgement: str | None = None) -> str:
-    """What the evidence says, what to say instead, and where it stands; with the learner's judgement if there is one."""
-    said = ""
+    """What the evidence says, what to say, and where it stands; with the learner's judgement if there is one."""
+    role, said = "", ""
     if judgement:
-        outcome = "you agree with it" if judgement == claim.verdict else f"you said {judgement}"
-        said = f" — {outcome}"
+        role = ' role="status"'  # a screen reader says what has just appeared
+        said = f" You said {judgement}{', too' if judgement == claim.verdict else ''}."
     places = "; ".join(
-        f'<a href="{escape(source.url)}" target="_blank">{escape(source.citation)}</a>, {escape(source.place)}'
+        f'<a href="{escape(source.url)}" target="_blank" style="text-decoration: underline">{escape(source.citation)}'
+        f"</a>, {escape(source.place)}"
         for source in claim.sources
     )
     return (
-        f'<div role="status" style="{_CARD}"><p><strong>The evidence: {_SIGNS[claim.verdict]}</strong>{said}.</p>'
-        f"<p>{escape(claim.evidence)}</p><p><strong>Say instead:</strong> {escape(claim.instead)}</p>"
+        f'<div{role} style="{_CARD}"><p><strong>The evidence: {_SIGNS[claim.verdict]}.</strong>{said}</p>'
+        f"<p>{escape(claim.evidence)}</p><p><strong>What to say:</strong> {escape(claim.instead)}</p>"
         f"<p><strong>Source:</strong> {places}.</p></div>"
     )
 
@@ -153,16 +150,16 @@ def evidence_html(claim: Claim, judgement: str | None = None) -> str:
 def score_html(scores: list[tuple[str, int, int, int]]) -> str:
     """The learner's own score, chapter by chapter."""
     claims, judged, agreed = (sum(column) for column in list(zip(*scores, strict=True))[1:])
+    cell, head = 'style="text-align: left; padding-right: 24px"', 'scope="col" style="text-align: left"'
     rows = "".join(
-        f'<tr><th scope="row" style="text-align: left; padding-right: 24px">{escape(topic)}</th>'
-        f"<td>{judged} of {claims}</td><td>{agreed}</td></tr>"
+        f'<tr><th scope="row" {cell}>{escape(topic)}</th><td {cell}>{judged} of {claims}</td><td>{agreed}</td></tr>'
         for topic, claims, judged, agreed in scores
     )
     return (
         f'<div style="line-height: 1.5"><p><progress max="{claims}" value="{judged}" aria-label="Claims judged">'
-        f"</progress> {judged} of {claims} judged, {agreed} as the evidence says</p>"
-        '<table><thead><tr><th scope="col" style="text-align: left">Chapter</th><th scope="col">Judged</th>'
-        f'<th scope="col">Agreed</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f"</progress> {judged} of {claims} judged, {agreed} as the evidence says</p><table><thead><tr>"
+        f"<th {head}>Chapter</th><th {head}>Judged</th><th {head}>Agreed</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
