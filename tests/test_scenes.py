@@ -52,10 +52,10 @@ def test_same_seed_same_pixels_and_the_first_of_many_are_the_few(name):
 
 @every_scene
 def test_global_random_numbers_are_left_alone(name):
-    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
     make_scene(name, 2, label_error=1.0, group_shift=1.0, groups=2)
     assert random.getstate() == before[0]
-    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], before[1])
     assert torch.equal(torch.get_rng_state(), before[2])
 
 

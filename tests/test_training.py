@@ -115,6 +115,12 @@ def test_every_image_once_an_epoch_in_a_new_order():
     assert len({tuple(epoch) for epoch in epochs} | {tuple(range(10))}) == 4
 
 
+def run_best(run, i):
+    """The epoch (0-based) with the best validation Dice so far, which is kept track of without early stopping too."""
+    dice = run.history.column("val_dice")[: i + 1]
+    return dice.index(max(dice))
+
+
 def test_rows():
     run = fit(trainer(scheduler="cosine"), 4)
     assert [row["epoch"] for row in run.history.epochs] == [1, 2, 3, 4]
@@ -126,7 +132,7 @@ def test_rows():
         steps = run.history.steps[i * STEPS : (i + 1) * STEPS]
         assert row["train_loss"] == pytest.approx(sum(s["loss"] for s in steps) / STEPS)
         assert row["lr"] == steps[-1]["lr"]
-        assert row["seconds"] > 0
+        assert row["seconds"] > 0 and row["wait"] == i - run_best(run, i)
     assert run.history.environment["parameters"] == sum(p.numel() for p in run.model.parameters())
 
 
@@ -230,6 +236,19 @@ def test_empty_images_that_are_predicted_empty_score_one():
     model = unet()
     model.head.bias.data.fill_(-50)
     assert ul.Trainer(model, TRAIN, VAL).evaluate((images, masks))["dice"] == 1
+
+
+def test_watched_images_are_predicted_after_every_epoch():
+    run = trainer(lr=1e-2, ema=0.5)
+    run.watched = [3, 0]
+    fit(run, 4)
+    assert sorted(run.watched_predictions) == [1, 2, 3, 4]
+    for epoch in (3, 1):
+        kept = run.watched_predictions[epoch]
+        run.rewind(epoch)
+        assert torch.equal(kept, run.predict(VAL[0])[[3, 0]]) and kept.dtype == torch.uint8
+        assert max(run.watched_predictions) == epoch
+    assert sorted(run.fork(1).watched_predictions) == [1]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -467,7 +486,7 @@ def test_a_loss_that_is_not_finite(value, early_stopping):
     assert re.search(rf"the loss became {value} at step 10 \(epoch 4, learning rate 0.001, gradient norm \S+\)", reason)
     for cause in ("learning rate is too high", "half precision", "images hold NaN"):
         assert cause in reason
-    assert run.epoch == 3
+    assert run.epoch == 3 and run.diverged
     monitor, better = ("val_loss", min) if early_stopping else ("val_dice", max)
     best = better(run.history.epochs, key=lambda row: row[monitor])
     assert run.evaluate(VAL)["loss"] == pytest.approx(best["val_loss"])
@@ -487,7 +506,7 @@ def test_after_a_divergence_the_run_can_go_on():
     with pytest.warns(RuntimeWarning):
         fit(run, 5)
     fit(run, 5)
-    assert run.history.stop_reason is None
+    assert run.history.stop_reason is None and not run.diverged
     assert differences(whole(run), whole(fit(trainer(loss=a_loss()), 5))) == []
 
 
@@ -567,6 +586,15 @@ def test_the_first_line_says_what_runs(capsys):
 def test_a_stop_is_said(capsys):
     trainer().fit(3, ul.Script([(4, {"stop": True})]))
     assert "stopped: stopped by hand at step 4" in capsys.readouterr().out
+
+
+def test_what_does_not_go_together_is_noted_for_a_caller_that_shows_it_itself():
+    run = trainer(scheduler="cosine", early_stopping=ul.EarlyStopping(), loss=a_loss(2, lambda loss: loss * math.nan))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.fit(2, verbose=None)
+    assert len(run.notes) == 1 and "cosine schedule does its best work" in run.notes[0]
+    assert run.diverged and "the loss became nan" in run.history.stop_reason
 
 
 def test_silence_on_request(capsys):

@@ -304,16 +304,26 @@ def test_a_changed_unet_is_not_taken_for_a_plain_one(tmp_path):
 # ------------------------------------------------------------------------------------------- stopped by hand in mid-epoch
 
 
+FIVE_EPOCHS = [(2, {"lr": 5e-3}), (6, {"grad_clip": 0.5}), (11, {"lr": None})]
+
+
+@pytest.fixture(scope="module")
+def five_epochs():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        run = rich_trainer("cosine")
+        run.fit(5, ul.Script(FIVE_EPOCHS), verbose=False)
+    return whole(run)
+
+
 @pytest.mark.parametrize("step", range(1, 5 * STEPS))
-def test_stopped_at_any_step_and_continued(step):
-    moves = [(2, {"lr": 5e-3}), (6, {"grad_clip": 0.5}), (11, {"lr": None})]
-    whole_run, run = rich_trainer("cosine"), rich_trainer("cosine")
-    whole_run.fit(5, ul.Script(moves), verbose=False)
-    run.fit(5, ul.Script([(step, {"stop": True}), *moves]), verbose=False)
+def test_stopped_at_any_step_and_continued(five_epochs, step):
+    run = rich_trainer("cosine")
+    run.fit(5, ul.Script([(step, {"stop": True}), *FIVE_EPOCHS]), verbose=False)
     assert run.history.stop_reason == f"stopped by hand at step {step}" and len(run.history.steps) == step
-    run.fit(script=ul.Script(moves), verbose=False)
+    run.fit(script=ul.Script(FIVE_EPOCHS), verbose=False)
     assert run.history.stop_reason is None
-    assert differences(whole(run), whole(whole_run)) == []
+    assert differences(whole(run), five_epochs) == []
 
 
 def test_stopped_twice_in_one_place():
@@ -329,12 +339,18 @@ def test_stopped_twice_in_one_place():
 def test_rewound_and_trained_again(uninterrupted, scheduler):
     run = rich_trainer(scheduler)
     run.fit(EPOCHS, script(), verbose=False)
-    for epoch in (9, 4, 0):
+    for epoch in (9, 4):
         run.rewind(epoch)
         assert (run.epoch, len(run.history), len(run.history.steps)) == (epoch, epoch, epoch * STEPS)
         assert all(move.step < epoch * STEPS for move in run.history.moves)
         assert max(run.snapshots) == epoch
     assert differences(whole(go_on(run)), uninterrupted(scheduler)) == []
+
+
+def test_rewound_to_the_start(uninterrupted):
+    run = stopped_at(13, "one_cycle")
+    run.rewind(0)
+    assert differences(whole(go_on(run)), uninterrupted("one_cycle")) == []
 
 
 def test_rewound_to_the_weights_of_then():
@@ -377,13 +393,13 @@ def test_the_moves_matter(uninterrupted):
 
 @every_schedule
 def test_a_fork_without_changes_equals_its_parent(uninterrupted, scheduler):
-    run = rich_trainer(scheduler)
-    run.fit(EPOCHS, script(), verbose=False)
-    for epoch in (0, 4, EPOCHS):
+    run = stopped_at(8 * STEPS + 1, scheduler)
+    parent = whole(run)
+    for epoch in (0, 4, 8):
         fork = go_on(run.fork(epoch))
         assert differences(whole(fork), uninterrupted(scheduler)) == []
-        assert differences(whole(run), uninterrupted(scheduler)) == []  # and the parent has not noticed
         assert fork.model is not run.model and fork.early_stopping is not run.early_stopping
+    assert differences(whole(run), parent) == []  # the parent has not noticed
 
 
 def test_a_fork_of_a_fork_and_a_fork_of_a_resumed_run(tmp_path, uninterrupted):
@@ -453,6 +469,8 @@ def test_a_fork_differs_from_there_on(change):
     run.fit(4, verbose=False)
     fork = run.fork(2, **change)
     fork.fit(verbose=False)
+    facts = fork.history.environment
+    assert (facts["seed"], facts["precision"]) == (change.get("seed", 0), change.get("precision", "fp32"))
     ours, theirs = ([row["loss"] for row in r.history.steps] for r in (run, fork))
     assert ours[: 2 * STEPS] == theirs[: 2 * STEPS]
     assert ours[2 * STEPS + 1 :] != theirs[2 * STEPS + 1 :]

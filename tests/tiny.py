@@ -49,7 +49,7 @@ MOVES = [
     (2, {"lr": 5e-3}),
     (8, {"weight_decay": 0.1, "grad_clip": 0.5}),
     (13, {"lr": None}),
-    (20, {"patience": 50, "min_delta": 1e-3}),
+    (20, {"patience": 50, "min_delta": 0.5}),
     (25, {"lr": 2e-3}),
 ]
 

@@ -18,3 +18,12 @@ from unetlab.schedulers import make_scheduler, schedule_preview
 from unetlab.training import Trainer
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """``LiveLab`` is loaded when it is first asked for: who trains without widgets need not wait for them."""
+    if name == "LiveLab":
+        from unetlab.lab.live_lab import LiveLab
+
+        return LiveLab
+    raise AttributeError(f"module 'unetlab' has no attribute {name!r}")

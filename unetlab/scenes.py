@@ -125,8 +125,10 @@ def _cells(rng, n, size, share, touching):
     centre = _place(rng, radius, touching)
 
     # Each cell has a frame of its own (along, across) in which it is the unit circle of a bent plane.
-    x, y = (line + 0.012 * _noise(rng, n, size, 7) for line in _pixels(size))
-    plane = np.stack([x, y, np.ones_like(x)], 1).reshape(n, 3, -1)
+    plane = np.ones((n, 3, size, size), np.float32)  # x, y, 1
+    for i, line in enumerate(_pixels(size)):
+        plane[:, i] = line + 0.012 * _noise(rng, n, size, 7)
+    plane = plane.reshape(n, 3, -1)
     stretch, turn = np.exp(0.16 * _normal(rng, *radius.shape)), _uniform(rng, 0, np.pi, *radius.shape)
     cos, sin, back = np.cos(turn), np.sin(turn), centre * np.exp(-1j * turn)
     along = np.stack([cos, sin, -back.real], -1) / (radius * stretch)[..., None]

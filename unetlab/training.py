@@ -630,6 +630,8 @@ class Trainer:
         for name, value in moved.items():
             check_change(name, value, fork.controls.adjustable)
             setattr(fork.early_stopping, name, value)
+        if not changes:  # with another plan the older states would not fit
+            fork.snapshots.update({epoch: old for epoch, old in self.snapshots.items() if epoch < at_epoch})
         fork.snapshots.add(at_epoch, fork.state())
         fork.watched = self.watched
         fork.watched_predictions = {e: p for e, p in self.watched_predictions.items() if e <= at_epoch}
@@ -696,12 +698,15 @@ class Trainer:
         return trainer
 
     def _write(self, run_dir: Path, improved: bool) -> None:
-        """After an epoch: the state, the history, and the best weights if they are new."""
-        checkpoint.save_numbered(run_dir, self._whole(), self.epoch)
-        checkpoint.write_atomically(run_dir / "history.json", self.history.to_json().encode())
+        """After an epoch: the best weights if they are new, the state, the history.
+
+        The best weights come first: a run that is killed in between makes its last epoch again, and them with it.
+        """
         if improved:
             config = getattr(self.model, "config", None)
             checkpoint.save_weights(run_dir / "best.safetensors", self._best, model=config, epoch=self.epoch)
+        checkpoint.save_numbered(run_dir, self._whole(), self.epoch)
+        checkpoint.write_atomically(run_dir / "history.json", self.history.to_json().encode())
 
     def _describe(self, epochs: int) -> str:
         """The first line of a run: what is trained, on what, how long."""

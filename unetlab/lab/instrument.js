@@ -23,6 +23,8 @@ function shown(spec, value) {
   return +value >= 1e-3 && +value < 1e4 ? String(+(+value).toPrecision(2)) : (+value).toExponential(1);
 }
 
+const HOLD = 400; // ms after a touch in which Python's answer, perhaps to an earlier touch, does not move the slider
+
 // A slider on a log scale moves in exponents; everything else moves in values.
 const inward = (spec, value) => (spec.log ? Math.log10(value) : value);
 const outward = (spec, value) => (spec.log ? 10 ** value : +value);
@@ -54,7 +56,7 @@ function makeControl(spec, send) {
   input.max = inward(spec, spec.max);
   input.step = spec.step;
   const value = element("output", { for: id, class: "ul-value" });
-  let pending = null;
+  let pending = null, touched = 0, late = 0;
   const tell = () => {
     const now = outward(spec, input.value);
     value.textContent = shown(spec, now);
@@ -63,6 +65,7 @@ function makeControl(spec, send) {
   };
   input.addEventListener("input", () => {
     const now = tell();
+    touched = performance.now();
     if (pending === null) requestAnimationFrame(() => { send({ id: spec.id, value: pending }); pending = null; });
     pending = now; // at most one message a frame while dragging, and always the newest value
   });
@@ -71,7 +74,10 @@ function makeControl(spec, send) {
     input,
     setRange(min, max) { input.min = inward(spec, min); input.max = inward(spec, max); },
     set(v) {
-      if (pending !== null || v === null || v === undefined) return; // never pull a slider from under a hand
+      if (v === null || v === undefined) return;
+      clearTimeout(late);
+      const left = touched + HOLD - performance.now();
+      if (left > 0) { late = setTimeout(() => this.set(v), left); return; }
       input.value = inward(spec, v);
       tell();
       if (spec.log) value.textContent = shown(spec, v); // the exact value, not the slider's nearest step
@@ -115,14 +121,14 @@ class Chart {
   // Drawing or picking with the pointer; every gesture has a keyboard twin among the controls.
   touch(send) {
     let held = false;
-    const tell = (event) => {
+    const tell = (event, first) => {
       if (!this.panel?.touch || !this.scale) return;
       const box = this.canvas.getBoundingClientRect();
       const [x, y] = this.scale.back(event.clientX - box.left, event.clientY - box.top);
-      send({ id: this.panel.touch, value: [x, y] });
+      send({ id: this.panel.touch, value: [x, y, first] });
     };
-    this.canvas.addEventListener("pointerdown", (e) => { held = true; this.canvas.setPointerCapture(e.pointerId); tell(e); });
-    this.canvas.addEventListener("pointermove", (e) => held && tell(e));
+    this.canvas.addEventListener("pointerdown", (e) => { held = true; this.canvas.setPointerCapture(e.pointerId); tell(e, true); });
+    this.canvas.addEventListener("pointermove", (e) => held && tell(e, false));
     for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, () => (held = false));
   }
 
@@ -203,9 +209,9 @@ class Chart {
       c.stroke();
       if (mark.text) {
         c.fillStyle = mark.color || ink;
-        const atRight = mark.y === undefined && X(mark.x) > width - 70;
+        const atRight = mark.y === undefined && X(mark.x) + 4 + c.measureText(mark.text).width > width - right;
         c.textAlign = mark.y !== undefined || atRight ? "right" : "left";
-        const [tx, ty] = mark.y !== undefined ? [width - right - 3, Y(lift(mark.y)) - 13] : [X(mark.x) + (atRight ? -4 : 4), top];
+        const [tx, ty] = mark.y !== undefined ? [width - right - 3, Y(lift(mark.y)) - 13] : [X(mark.x) + (atRight ? -4 : 4), top + 13 * (mark.row || 0)];
         c.fillText(mark.text, tx, Math.max(ty, 0));
       }
     }
@@ -240,7 +246,9 @@ class Chart {
     this.legendKey = key;
     this.legend.replaceChildren(
       ...named.map((s) => {
-        const line = element("span", { class: "ul-key", style: `border-top: 3px ${s.dash === "dotted" ? "dotted" : s.dash === "dashed" ? "dashed" : "solid"} ${s.color}` });
+        const dash = { dotted: "dotted", dashed: "dashed", dashdot: "dashed" }[s.dash] || "solid";
+        const style = `border-top: ${(s.width || 1.8) + 1}px ${dash} ${s.color}; opacity: ${s.alpha || 1}`;
+        const line = element("span", { class: "ul-key", style });
         return element("span", {}, line, s.name);
       }),
     );
@@ -256,7 +264,10 @@ function floats(view) {
 
 function render({ model, el }) {
   const send = (message) => model.send(message);
-  const root = element("div", { class: "ul-instrument", role: "group", "aria-label": model.get("title") });
+  // Without the last attribute JupyterLab takes the arrow keys away from a focused slider.
+  const root = element("div", {
+    class: "ul-instrument", role: "group", "aria-label": model.get("title"), "data-lm-suppress-shortcuts": "true",
+  });
   const title = element("div", { class: "ul-heading" });
   title.textContent = model.get("title");
   const controls = {}, rows = new Map();
@@ -274,7 +285,9 @@ function render({ model, el }) {
   const charts = element("div", { class: "ul-charts" });
   const strip = element("canvas", { class: "ul-strip", role: "img" });
   const caption = element("div", { class: "ul-caption" });
-  const body = element("div", { class: "ul-body" }, charts, element("div", { class: "ul-side" }, table, strip, caption));
+  const names = element("div", { class: "ul-strip-titles", "aria-hidden": "true" });
+  const pictures = element("div", { class: "ul-pictures" }, names, strip, caption);
+  const body = element("div", { class: "ul-body" }, charts, element("div", { class: "ul-side" }, table, pictures));
   root.append(title, panel, bar, status, alert, body);
   el.append(root);
 
@@ -297,6 +310,12 @@ function render({ model, el }) {
     }
     c.putImageData(image, 0, 0);
   };
+  const writeTitles = () => {
+    const columns = model.get("strip_titles");
+    body.classList.toggle("ul-wide", columns.length > 0);
+    names.style.gridTemplateColumns = `repeat(${columns.length}, 1fr)`;
+    names.replaceChildren(...columns.map((text) => element("span", {}, text)));
+  };
   const writeCaption = () => {
     caption.innerHTML = "";
     for (const [text, color] of model.get("caption")) {
@@ -305,7 +324,7 @@ function render({ model, el }) {
       part.append(text);
       caption.append(part);
     }
-    strip.setAttribute("aria-label", model.get("caption").map(([text]) => text).join(", "));
+    strip.setAttribute("aria-label", [...model.get("strip_titles"), ...model.get("caption").map(([text]) => text)].join(", "));
   };
   const writeTable = () => {
     const cells = model.get("table");
@@ -329,20 +348,23 @@ function render({ model, el }) {
   };
   const setEnabled = () => {
     const enabled = model.get("enabled");
-    for (const [id, control] of Object.entries(controls)) control.input.disabled = enabled[id] === false;
+    for (const [id, control] of Object.entries(controls)) {
+      control.input.disabled = enabled[id] === false;
+      control.node.hidden = enabled[id] === null;
+    }
   };
   const setRanges = () => {
     for (const [id, [min, max]] of Object.entries(model.get("ranges"))) controls[id]?.setRange(min, max);
     setValues();
   };
   const listeners = {
-    panels: drawCharts, data: drawCharts, strip: drawStrip, caption: writeCaption, table: writeTable,
+    panels: drawCharts, data: drawCharts, strip: drawStrip, strip_titles: writeTitles, caption: writeCaption, table: writeTable,
     status: writeStatus, values: setValues, enabled: setEnabled, ranges: setRanges,
   };
   for (const [name, listener] of Object.entries(listeners)) model.on(`change:${name}`, listener);
   const resized = new ResizeObserver(drawCharts);
   resized.observe(charts);
-  setRanges(); setEnabled(); writeStatus(); writeCaption(); writeTable(); drawStrip(); drawCharts();
+  setRanges(); setEnabled(); writeStatus(); writeTitles(); writeCaption(); writeTable(); drawStrip(); drawCharts();
   return () => {
     resized.disconnect();
     for (const [name, listener] of Object.entries(listeners)) model.off(`change:${name}`, listener);

@@ -46,13 +46,15 @@ class Instrument(anywidget.AnyWidget):
         controls: dicts ``id``, ``kind`` (range, select, check, button), ``label`` (visible and accessible), ``row``, and
             for a range ``min``, ``max``, ``step`` (of the exponent if ``log``), ``log``, ``texts`` (words for values);
             for a select ``options``; for a button ``style`` (primary, danger); ``hint``. Fixed at the start.
-        values, enabled, ranges: by control id: the value, whether it can be used, [min, max] of a slider.
+        values, enabled, ranges: by control id: the value, whether it can be used (None hides it), [min, max] of a slider.
         status: ``text``, ``progress`` (0 to 1 or None), ``problem`` (an alert or None).
         panels: charts: ``title``, ``label`` (what the curves do), ``xlabel``, ``log``, ``xlog`` (x are exponents),
-            ``xlim``, ``ylim``, ``series`` (of ``Curves.line``), ``marks`` (``x`` or ``y``, ``text``, ``color``, ``dash``),
-            ``touch`` (id under which a pointer on the chart is told, as [x, y]).
+            ``xlim``, ``ylim``, ``series`` (of ``Curves.line``), ``marks`` (``x`` or ``y``, ``text``, ``row`` of the
+            text, ``color``, ``dash``), ``touch`` (id under which a pointer on the chart is told, as [x, y, whether it has
+            just come down]).
         data: the bytes of ``Curves``.
         strip, strip_size: a picture as RGB bytes and its [width, height]; caption: [text, colour or None] parts.
+        strip_titles: names of the picture's equally wide columns; with them the picture takes the whole width.
         table: rows of texts, the first a header.
     """
 
@@ -69,6 +71,7 @@ class Instrument(anywidget.AnyWidget):
     data = traitlets.Bytes().tag(sync=True)
     strip_size = traitlets.List([0, 0]).tag(sync=True)
     strip = traitlets.Bytes().tag(sync=True)
+    strip_titles = traitlets.List().tag(sync=True)
     caption = traitlets.List().tag(sync=True)
     table = traitlets.List().tag(sync=True)
 
@@ -76,6 +79,9 @@ class Instrument(anywidget.AnyWidget):
         super().__init__(title=title, controls=controls, **traits)
         self._on_touch = on_touch
         self.on_msg(self._receive)
+
+    def __repr__(self) -> str:
+        return f"{self.title}: run this cell to use it"  # the text that stands where widgets are dead
 
     def _receive(self, widget, content: dict, buffers) -> None:
         self._on_touch(content["id"], content["value"])

@@ -1,0 +1,166 @@
+"""Make notebooks/records/*.json: the runs that the widgets of chapters 3 and 4 replay, so that no slider ever trains.
+
+python course.py records [NAME ...]   makes all records, or those named; 15 minutes on one core for all.
+
+Every file says its seeds, settings, versions and hardware. A seed is that of the weights and of the data order; the
+images are the same for all. The file is written after every run: an interrupted command goes on where it stopped, and
+a complete file that was made with the same versions, hardware and settings is left as it is.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import unetlab as ul
+from unetlab.datasets import load_scene
+from unetlab.history import environment
+
+FOLDER = Path(__file__).parents[1] / "notebooks" / "records"
+SEEDS = [0, 1, 2]
+DEFAULTS = {
+    "images": 96,
+    "val_images": 32,
+    "size": 48,
+    "epochs": 12,
+    "batch_size": 8,
+    "lr": 3e-3,
+    "scheduler": "constant",
+    "norm": "batch",
+    "loss": "compound",
+    "augment": None,
+    "foreground": None,
+}
+DIGITS = {"train_loss": "{:.4f}", "val_loss": "{:.4f}", "val_dice": "{:.4f}", "lr": "{:.3g}"}
+
+
+def make_trainer(seed: int, settings: dict) -> ul.Trainer:
+    """A U-Net of base 8 and depth 3 (121,385 parameters) on the synthetic cells."""
+    s = DEFAULTS | settings
+    data = load_scene("cells", size=s["size"], n=(s["images"], s["val_images"], 1), foreground=s["foreground"])
+    torch.manual_seed(seed)
+    model = ul.UNet(base_channels=8, depth=3, norm=s["norm"])
+    options = {name: s[name] for name in ("lr", "scheduler", "loss", "augment", "batch_size")}
+    return ul.Trainer(model, data.train, data.val, device="cpu", seed=seed, **options)
+
+
+def curves(seed: int, settings: dict, script: ul.Script | None = None) -> dict:
+    """Train once; the columns of the history, rounded."""
+    history = make_trainer(seed, settings).fit((DEFAULTS | settings)["epochs"], script=script, verbose=False)
+    return {name: [float(form.format(v)) for v in history.column(name)] for name, form in DIGITS.items()}
+
+
+# Each record is a list of (key, settings) and a function that makes one run. A key stands in the file beside its curves.
+
+
+def schedules() -> Iterator[tuple[dict, dict]]:
+    """Ten schedules at three base rates, stepped as they should be, and one-cycle stepped once an epoch."""
+    for schedule in ul.schedulers.SCHEDULES:
+        options = {"patience": 2} if schedule == "plateau" else {}
+        for stepped in ["batch", "epoch"] if schedule == "one_cycle" else ["batch"]:
+            for lr in (3e-4, 3e-3, 3e-2):
+                key = {"schedule": schedule, "options": options, "stepped": stepped, "base_lr": lr}
+                yield key, {"lr": lr, "scheduler": {"name": schedule} | options}
+
+
+def schedule_run(seed: int, key: dict, settings: dict) -> dict:
+    if key["stepped"] == "batch":
+        return curves(seed, settings)
+    # The bug: made for all steps, moved on only once an epoch. A scripted hand sets the rates that come of it.
+    trainer = make_trainer(seed, settings)
+    rates = ul.schedule_preview(key["schedule"], DEFAULTS["epochs"] * trainer.steps_per_epoch, key["base_lr"])
+    moves = [(epoch * trainer.steps_per_epoch, {"lr": rates[epoch]}) for epoch in range(DEFAULTS["epochs"])]
+    return curves(seed, settings, ul.Script(moves))
+
+
+def stopping() -> Iterator[tuple[dict, dict]]:
+    """Six kinds of validation curves that an early-stopping rule meets."""
+    few = {"images": 10, "norm": "group", "epochs": 120, "lr": 1e-3}
+    some = {"images": 24, "epochs": 120}
+    for name, settings in {
+        "Few images": few,
+        "Few images, flips and turns": few | {"augment": "flips"},
+        "Noisy": some | {"val_images": 4, "lr": 2e-2},
+        "Late second fall": some | {"lr": 2e-2, "scheduler": {"name": "multistep", "milestones": [240]}},
+        "Slow and steady": some | {"lr": 1e-4},
+        "Rare objects, slow start": {"images": 48, "epochs": 120, "foreground": 0.01, "loss": "ce", "lr": 3e-4},
+    }.items():
+        yield {"curve": name, "settings": settings}, settings
+
+
+def lr_finder() -> Iterator[tuple[dict, dict]]:
+    """A range test, and runs of eight epochs at nine rates."""
+    yield {"kind": "range test"}, {}
+    for lr in (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0):
+        yield {"kind": "run", "base_lr": lr}, {"lr": lr, "epochs": 8}
+
+
+def lr_finder_run(seed: int, key: dict, settings: dict) -> dict:
+    if key["kind"] == "run":
+        return curves(seed, settings)
+    test = ul.lr_range_test(make_trainer(seed, settings))
+    rounded = {name: [float(f"{v:.4g}") for v in getattr(test, name)] for name in ("lrs", "losses", "smoothed")}
+    return rounded | {"suggestion": float(f"{test.suggestion:.4g}"), "stopped": test.stopped}
+
+
+RECORDS = {
+    "schedules": (schedules, schedule_run),
+    "stopping": (stopping, lambda seed, key, settings: curves(seed, settings)),
+    "lr_finder": (lr_finder, lr_finder_run),
+}
+
+
+def make(name: str, folder: Path) -> None:
+    plan, run = RECORDS[name]
+    cells = list(plan())
+    head = {
+        "what": plan.__doc__,
+        "command": f"python course.py records {name}",
+        "seeds": SEEDS,
+        "settings": DEFAULTS | {"scene": "cells", "base_channels": 8, "depth": 3, "optimizer": "adamw"},
+        "environment": environment(torch.device("cpu"), numpy=np.__version__, unetlab=ul.__version__),
+    }
+    path = folder / f"{name}.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    if {part: record.get(part) for part in head} != head:
+        record = head | {"cpu_seconds": 0, "runs": []}
+    keys = [key | {"seed": seed} for key, _ in cells for seed in SEEDS]
+    record["runs"] = [r for r in record["runs"] if any(key.items() <= r.items() for key in keys)]
+    for i, key in enumerate(keys):
+        if any(key.items() <= r.items() for r in record["runs"]):
+            continue
+        print(f"{name} {i + 1} of {len(keys)}: {key}", flush=True)
+        started = time.process_time()
+        record["runs"].append(key | run(key["seed"], key, cells[i // len(SEEDS)][1]))
+        record["cpu_seconds"] = round(record["cpu_seconds"] + time.process_time() - started)
+        write(path, record)
+    print(f"{path.name}: {len(keys)} runs, {record['cpu_seconds']} CPU-seconds, {path.stat().st_size / 1000:.0f} kB")
+
+
+def write(path: Path, record: dict) -> None:
+    """One line a run, so that a change can be read."""
+    head = json.dumps({part: value for part, value in record.items() if part != "runs"}, indent=1)
+    runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in record["runs"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{head[:-2]},\n "runs": [\n{runs}\n]}}\n', encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(RECORDS)}; all if none is given")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write (default: notebooks/records)")
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in RECORDS:
+            parser.error(f"unknown record {name!r}: choose one of {', '.join(RECORDS)}")
+    torch.set_num_threads(1)  # the digits depend on the number of threads
+    for name in options.names or RECORDS:
+        make(name, options.folder)
+
+
+if __name__ == "__main__":
+    main()

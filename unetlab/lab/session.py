@@ -1,0 +1,161 @@
+"""A training session: runs in a background thread, and what a hand may do to them. Plain Python, no widgets.
+
+The live lab shows a ``Session``; tests and notebooks without a browser drive it directly. One run trains at a time; a
+fork or a replay adds a run and leaves the others as they are, to be compared.
+"""
+
+import json
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from unetlab.checkpoint import write_atomically
+from unetlab.controls import Script
+from unetlab.training import Trainer
+
+
+@dataclass
+class Run:
+    """One curve on the charts: a name, the trainer, the script that plays moves to it, and the epoch it forked at."""
+
+    name: str
+    trainer: Trainer
+    script: Script | None = None
+    since: int = 0
+
+
+class Session:
+    """Start, pause, stop, rewind, fork and replay runs of one trainer.
+
+    Args:
+        trainer: the first run; it may have been trained already.
+        epochs: length of every run in epochs, in all.
+        script: moves that are made on the first run.
+
+    Attributes:
+        runs: all runs; ``run`` is the one that the hand holds.
+        error: the exception that ended the training thread, None if none did.
+    """
+
+    def __init__(self, trainer: Trainer, epochs: int, script: Script | None = None):
+        self.runs = [Run("run 1", trainer, script)]
+        self.run = self.runs[0]
+        self.epochs = epochs
+        self.error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def trainer(self) -> Trainer:
+        return self.run.trainer
+
+    @property
+    def training(self) -> bool:
+        """Whether the thread is alive, also while it is paused."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def state(self) -> str:
+        """ready, training, paused, stopped, finished or failed."""
+        if self.training:
+            return "paused" if self.trainer.controls.paused else "training"
+        if self.error is not None:
+            return "failed"
+        if self.trainer.history.stop_reason is not None:
+            return "stopped"
+        if self.trainer.epoch >= self.epochs:
+            return "finished"
+        return "ready" if self.trainer.step == 0 else "stopped"
+
+    def start(self) -> None:
+        """Train the run that the hand holds, to its end; nothing happens if it is training already."""
+        if self.training:
+            return
+        self.error = None
+        self.trainer.controls.resume()
+        self._thread = threading.Thread(target=self._train, args=(self.run,), name="unetlab-training", daemon=True)
+        self._thread.start()
+
+    def _train(self, run: Run) -> None:
+        try:
+            run.trainer.fit(self.epochs, script=run.script, verbose=None)
+        except BaseException as error:  # kept, shown in the lab and raised by wait(): nothing is swallowed
+            self.error = error
+
+    def pause(self) -> None:
+        if self.training:
+            self.trainer.controls.pause()
+
+    def resume(self) -> None:
+        """Let a paused run go on; start one that does not train."""
+        self.trainer.controls.resume()
+        self.start()
+
+    def stop(self) -> None:
+        """End the run before its next step, and wait until it has ended. ``start`` goes on from there."""
+        if self.training:
+            self.trainer.controls.stop()
+            self._thread.join()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the run has ended, or ``timeout`` seconds. An interrupt stops the run cleanly.
+
+        Raises:
+            whatever ended the training thread, if it was an exception.
+        """
+        try:
+            if self._thread is not None:
+                self._thread.join(timeout)
+        except KeyboardInterrupt:
+            self.stop()
+        if self.error is not None and not self.training:
+            raise self.error
+
+    def set(self, **changes) -> None:
+        """Move the learning rate, the patience ... of the run in hand; raises ValueError as ``Controls.set`` does."""
+        self.trainer.controls.set(**changes)
+
+    def release(self) -> None:
+        """Give the learning rate back to its schedule."""
+        self.trainer.controls.release("lr")
+
+    def rewind(self, epoch: int) -> None:
+        """Stop, and go back to the end of an epoch (0: the start). Raises ValueError if there is no snapshot of it."""
+        self.stop()
+        self.trainer.rewind(epoch)
+
+    def fork(self, epoch: int, lr: float | None = None) -> Run:
+        """Stop, and train a second run from that epoch on, with another rate if ``lr`` is given.
+
+        Raises:
+            ValueError: no snapshot of that epoch; a rate that makes no sense.
+        """
+        self.stop()
+        trainer = self.trainer.fork(epoch)
+        if lr is not None:
+            trainer.controls.set(lr=lr)
+        number = sum(run.name.startswith("fork") for run in self.runs) + 1
+        return self._take(Run(f"fork {number} at epoch {epoch}", trainer, since=epoch))
+
+    def replay(self, moves: Script | list | None = None) -> Run:
+        """Stop, and train a run from the start that makes the same moves as this one, or the given ones."""
+        self.stop()
+        script = moves if isinstance(moves, Script) else Script(self.trainer.history.moves if moves is None else moves)
+        number = sum(run.name.startswith("replay") for run in self.runs) + 1
+        return self._take(Run(f"replay {number}", self.trainer.fork(0), script))
+
+    def _take(self, run: Run) -> Run:
+        self.runs.append(run)
+        self.run = run
+        self.start()
+        return run
+
+    def save_moves(self, path: str | Path) -> None:
+        """Write the hand's moves and what came of them as a small JSON file, for ``Script.from_json``."""
+        history = self.trainer.history
+        record = {
+            "moves": [asdict(move) for move in history.moves],
+            "epochs": len(history),
+            "best_val_dice": max(history.column("val_dice"), default=None),
+            "environment": history.environment,
+        }
+        write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
