@@ -24,7 +24,6 @@ from torch import nn
 import unetlab as ul
 from unetlab.checkpoint import load_weights
 
-
 CALLS = STEPS + 2  # of the loss in an epoch: three training batches, two for validation
 
 
@@ -376,12 +375,12 @@ def test_every_column_can_be_monitored(monitor, mode):
 
 
 def test_a_live_run_equals_the_replay_of_its_curve():
-    curve = fit(trainer(lr=1e-2), 30, WRECKED).history.column("val_loss")
-    for patience in (0, 1, 2, 4):
+    curve = fit(trainer(lr=1e-2), 14, WRECKED).history.column("val_loss")
+    for patience in (0, 1, 4):
         replay = ul.replay_early_stopping(curve, patience=patience)
-        live = fit(trainer(lr=1e-2, early_stopping=ul.EarlyStopping(patience=patience)), 30, WRECKED)
+        live = fit(trainer(lr=1e-2, early_stopping=ul.EarlyStopping(patience=patience)), 14, WRECKED)
         assert live.history.column("val_loss") == curve[: len(live.history)]
-        assert live.epoch == (30 if replay.stopped_epoch is None else replay.stopped_epoch + 1)
+        assert live.epoch == (14 if replay.stopped_epoch is None else replay.stopped_epoch + 1)
 
 
 def test_one_early_stopping_serves_runs_one_after_the_other():
@@ -436,7 +435,7 @@ def test_that_warning_is_right():
 @pytest.mark.parametrize("scheduler", ["polynomial", "cosine", "cosine_restarts", "one_cycle", "warmup_cosine"])
 def test_a_horizon_with_early_stopping(scheduler):
     messages = warned(trainer(scheduler=scheduler, early_stopping=ul.EarlyStopping()))
-    assert len(messages) == 1 and f"the {scheduler} schedule does its best work at the end of 2 epochs" in messages[0]
+    assert len(messages) == 1 and f"the {scheduler} schedule does its best work at the end" in messages[0]
     assert warned(trainer(scheduler=scheduler)) == []
 
 

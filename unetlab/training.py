@@ -124,14 +124,8 @@ class Trainer:
         }
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
-        self.lr, self.batch_size, self.accumulate, self.grad_clip, self.seed = (
-            lr,
-            batch_size,
-            accumulate,
-            grad_clip,
-            seed,
-        )
-        self.ignore_index = ignore_index
+        self.batch_size, self.accumulate, self.grad_clip = batch_size, accumulate, grad_clip
+        self.lr, self.seed, self.ignore_index = lr, seed, ignore_index
 
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self._forward = torch.compile(self.model) if compile else self.model
@@ -140,8 +134,7 @@ class Trainer:
         self.val_images, self.val_masks = as_tensors(val, "val", self.device)
         if self.images.shape[1] != self.val_images.shape[1]:
             raise ValueError(f"train has {self.images.shape[1]} channels and val {self.val_images.shape[1]}")
-        with torch.no_grad():
-            self.num_classes = self.predict_logits(self.images[:1]).shape[1]
+        self.num_classes = self._count_classes()
         names = getattr(train, "class_names", None)
         self._include_background = not names or names[0] != "background"
         for split, masks in (("train", self.masks), ("val", self.val_masks)):
@@ -205,7 +198,7 @@ class Trainer:
         Returns:
             the ``History``, also ``trainer.history``. Its ``stop_reason`` says why a run ended early: early stopping,
             the hand, an interrupt (Ctrl-C), or a loss that is no longer finite. In every case the state is whole, and the
-            weights that count are in ``trainer.model``: the best ones if early stopping restores them or the run
+            weights that count are in ``trainer.model``, in evaluation mode: the best ones if early stopping restores them or the run
             diverged, else the moving average if there is one, else the last.
 
         Raises:
@@ -256,9 +249,8 @@ class Trainer:
                 return False
             waiting.append((self.train_step(indices), self.optimizer.param_groups[0]["lr"]))
             # Reading a loss makes a GPU wait, so there losses are read a few steps late; on a CPU it costs nothing.
-            if self.device.type == "cpu" or len(waiting) == 20 or len(indices) < len(batches[0]):
-                if not self._record(waiting, epoch):
-                    return False
+            if (self.device.type == "cpu" or len(waiting) == 20) and not self._record(waiting, epoch):
+                return False
             if self.scheduler.interval == "batch":
                 self._move_schedule()
             progress.step(self.step)
@@ -269,9 +261,8 @@ class Trainer:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        with torch.random.fork_rng(
-            [self.device] if self.device.type == "cuda" else []
-        ):  # leaves the caller's RNG alone
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # leaves the caller's random numbers alone
             generator = self._generator("step", self.step, self.device)
             torch.manual_seed(generator.initial_seed())  # for dropout
             for part in indices.split(self.batch_size):
@@ -463,10 +454,18 @@ class Trainer:
         network.train(training)
         return logits
 
+    @torch.no_grad()
+    def _count_classes(self) -> int:
+        """Output channels of the network, found by asking it; its mode is put back."""
+        training = self.model.training
+        logits = self.model.eval()(self._to_input(self.images[:1]))
+        self.model.train(training)
+        return logits.shape[1]
+
     @property
     def _evaluated(self) -> nn.Module:
         """What is evaluated: the moving average while a run with one is being trained, else the model itself."""
-        averaging = getattr(self, "ema", None) is not None and self._training_weights is None and self.step > 0
+        averaging = self.ema is not None and self._training_weights is None and self.step > 0
         return self.ema.module if averaging else self.model
 
     @property
@@ -530,6 +529,7 @@ class Trainer:
         if kept is not None:
             self._training_weights = clone(self.model.state_dict())
             self.model.load_state_dict(kept)
+        self.model.eval()
 
     def _take_up_training(self) -> None:
         """The other way round, before training goes on; rows of steps that were rolled back are dropped."""

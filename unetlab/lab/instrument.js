@@ -264,10 +264,7 @@ function floats(view) {
 
 function render({ model, el }) {
   const send = (message) => model.send(message);
-  // Without the last attribute JupyterLab takes the arrow keys away from a focused slider.
-  const root = element("div", {
-    class: "ul-instrument", role: "group", "aria-label": model.get("title"), "data-lm-suppress-shortcuts": "true",
-  });
+  const root = element("div", { class: "ul-instrument", role: "group", "aria-label": model.get("title") });
   const title = element("div", { class: "ul-heading" });
   title.textContent = model.get("title");
   const controls = {}, rows = new Map();
@@ -276,6 +273,8 @@ function render({ model, el }) {
     const row = spec.row || 0;
     if (!rows.has(row)) { rows.set(row, element("div", { class: "ul-row" })); panel.append(rows.get(row)); }
     controls[spec.id] = makeControl(spec, send);
+    // JupyterLab would take the arrow keys away from a focused slider.
+    controls[spec.id].input.setAttribute("data-lm-suppress-shortcuts", "true");
     rows.get(row).append(controls[spec.id].node);
   }
   const bar = element("progress", { class: "ul-progress", max: "1", value: "0", "aria-label": "Progress" });
