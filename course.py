@@ -44,7 +44,7 @@ runpy.run_module("pip", run_name="__main__")
 
 PYTEST = ["-m", "pytest", "-o", "testpaths=tests notebooks"]
 PYTEST += "-n 2 --dist loadfile -p tests.notebooks.budget --durations=15".split()
-PYTEST += "--nbval --nbval-current-env --nbval-cell-timeout=120".split()
+PYTEST += "--nbval --nbval-current-env --nbval-cell-timeout=600".split()
 PYTEST += ["--nbval-sanitize-with=tests/notebooks/sanitize.ini"]
 
 

@@ -79,24 +79,27 @@ def schedule_run(seed: int, key: dict, settings: dict) -> dict:
 
 def stopping() -> Iterator[tuple[dict, dict]]:
     """Six kinds of validation curves that an early-stopping rule meets."""
-    few = {"images": 10, "norm": "group", "epochs": 120, "lr": 1e-3}
-    some = {"images": 24, "epochs": 120}
+    few = {"images": 10, "epochs": 120, "batch_size": 4, "norm": "group", "loss": "ce"}
+    some = {"images": 24, "epochs": 100}
+    restarts = {
+        "name": "cosine_restarts"
+    }  # 14, 28 and 57 epochs: at each restart the loss jumps, then it beats its best
     for name, settings in {
         "Few images": few,
         "Few images, flips and turns": few | {"augment": "flips"},
-        "Noisy": some | {"val_images": 4, "lr": 2e-2},
-        "Late second fall": some | {"lr": 2e-2, "scheduler": {"name": "multistep", "milestones": [240]}},
-        "Slow and steady": some | {"lr": 1e-4},
-        "Rare objects, slow start": {"images": 48, "epochs": 120, "foreground": 0.01, "loss": "ce", "lr": 3e-4},
+        "Noisy, 4 validation images": some | {"val_images": 4, "batch_size": 4, "norm": "group", "lr": 3e-2},
+        "Warm restarts, late improvement": some | {"augment": "flips", "lr": 1e-2, "scheduler": restarts},
+        "Slow and steady": some | {"lr": 3e-4},
+        "Rare objects, slow start": {"images": 48, "epochs": 100, "foreground": 0.01, "loss": "ce", "lr": 3e-4},
     }.items():
         yield {"curve": name, "settings": settings}, settings
 
 
 def lr_finder() -> Iterator[tuple[dict, dict]]:
-    """A range test, and runs of eight epochs at nine rates."""
+    """A range test, and runs of six epochs at nine rates."""
     yield {"kind": "range test"}, {}
     for lr in (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0):
-        yield {"kind": "run", "base_lr": lr}, {"lr": lr, "epochs": 8}
+        yield {"kind": "run", "base_lr": lr}, {"lr": lr, "epochs": 6}
 
 
 def lr_finder_run(seed: int, key: dict, settings: dict) -> dict:

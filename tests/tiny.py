@@ -74,7 +74,7 @@ def script(*more) -> ul.Script:
 
 def random_states() -> tuple:
     """The global random states that a learner's own code may depend on."""
-    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
 
 
 def whole(run) -> dict:

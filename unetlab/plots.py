@@ -5,7 +5,8 @@ Okabe and Ito (2008), which colour-blind readers can tell apart; line styles dif
 """
 
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from unetlab.history import History
 
 STYLE = Path(__file__).with_name("unetlab.mplstyle")
-TRUTH, MISS, FALSE_ALARM = "#009E73", "#E69F00", "#CC3FA0"
+TRUTH, MISS, FALSE_ALARM, IGNORED = "#009E73", "#E69F00", "#CC3FA0", "#9A9A9A"
+_CLASSES = ("#000000", "#56B4E9", "#F0E442", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#E69F00")
 _PIXELS_PER_INCH = 144
 
 
@@ -70,48 +72,56 @@ def plot_history(histories: History | Mapping[str, History]) -> Figure:
     if not runs or not all(len(history) for history in runs.values()):
         raise ValueError("plot_history needs at least one run with at least one epoch")
     with plt.style.context(STYLE):
-        figure, (loss, dice, rate) = plt.subplots(1, 3, figsize=(10, 3))
+        figure, (loss, dice, rate) = plt.subplots(1, 3, figsize=(10, 3), sharex=True)
         colours = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
         for i, (name, history) in enumerate(runs.items()):
             colour = colours[i % len(colours)]
-            epochs = history.column("epoch")
-            train = colours[1] if len(runs) == 1 else colour
-            loss.plot(
-                epochs, history.column("train_loss"), color=train, linestyle="--", label=f"{name} training".strip()
-            )
-            loss.plot(
-                epochs, history.column("val_loss"), color=colour, linestyle="-", label=f"{name} validation".strip()
-            )
-            scores = history.column("val_dice")
-            dice.plot(epochs, scores, color=colour, linestyle="-", label=name or "validation")
+            train_colour = colours[1] if len(runs) == 1 else colour
+            epochs, scores = history.column("epoch"), history.column("val_dice")
             best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else 0
+            look = {"linestyle": "-", "color": colour, "marker": "o" if len(history) == 1 else None}
+            loss.plot(
+                epochs,
+                history.column("train_loss"),
+                **look | {"linestyle": "--", "color": train_colour},
+                label=f"{name} training".strip(),
+            )
+            loss.plot(epochs, history.column("val_loss"), **look, label=f"{name} validation".strip())
+            dice.plot(epochs, scores, **look, label=f"{name}, best {scores[best]:.3f}")
             dice.plot(epochs[best], scores[best], "o", color=colour)
-            dice.annotate(
-                f"{scores[best]:.3f}", (epochs[best], scores[best]), (0, -12), textcoords="offset points", ha="center"
-            )
-            per_epoch = len(history.steps) / len(history)
-            rate.plot(
-                [(row["step"] + 1) / per_epoch for row in history.steps],
-                [row["lr"] for row in history.steps],
-                color=colour,
-                linestyle="-",
-            )
-            for move in history.moves:
+            if len(runs) == 1:  # several would lie on each other; theirs stand in the legend
+                point, above = (epochs[best], scores[best]), (0, 6)
+                dice.annotate(f"{scores[best]:.3f}", point, above, textcoords="offset points", ha="center")
+            per_epoch = sum(row["epoch"] == 1 for row in history.steps)
+            edges = np.arange(len(history.steps) + 1) / per_epoch
+            rate.stairs([row["lr"] for row in history.steps], edges, baseline=None, color=colour, linewidth=1.8)
+            for k, move in enumerate(history.moves):
                 for axis in (loss, dice, rate):
-                    axis.axvline(move.step / per_epoch, color=colour, linestyle=":", linewidth=1)
+                    line = axis.axvline(move.step / per_epoch, color=colour, linestyle=":", linewidth=1)
+                if k == 0:
+                    line.set_label(f"move {name}".strip())
         loss.set(title="Loss", xlabel="epoch", ylabel="loss")
-        dice.set(title="Dice, mean over images", xlabel="epoch", ylabel="Dice", ylim=(0, 1))
-        rate.set(title="Learning rate", xlabel="epoch", ylabel="rate (log scale)", yscale="log")
+        dice.set(title="Validation Dice", xlabel="epoch", ylabel="Dice, mean over images", ylim=(0, 1.1))
+        dice.set_yticks(np.linspace(0, 1, 6))
+        rate.set(title="Learning rate", xlabel="epoch", ylabel="rate (log scale)", yscale="log", xlim=(0, None))
+        # The last steps of some schedules are all but 0: four decades show what matters.
         low, high = rate.get_ylim()
-        rate.set_ylim(low / 1.5, high * 1.5)
-        rate.yaxis.set(major_locator=LogLocator(subs=(1, 3)), minor_locator=NullLocator())
-        rate.yaxis.set_major_formatter("{x:g}")
-        for axis in (loss, dice, rate):
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        low = max(low / 2, high / 1e4)
+        rate.set_ylim(low, high * 2)
+        rate.yaxis.set(major_locator=LogLocator(subs=(1,) if high > 30 * low else (1, 3)), minor_locator=NullLocator())
+        rate.yaxis.set_major_formatter(_power_of_ten)
+        loss.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         loss.legend()
         if len(runs) > 1:
             dice.legend(loc="lower right")
+        if any(history.moves for history in runs.values()):
+            rate.legend(loc="lower left")
     return figure
+
+
+def _power_of_ten(value: float, position: int) -> str:
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def describe_history(history: History) -> str:
@@ -136,10 +146,10 @@ def plot_images(images, masks=None, titles=None, columns: int = 8) -> Figure:
     """
     images, masks = np.asarray(images), None if masks is None else np.asarray(masks)
     rows = -(-len(images) // columns)
-    columns = min(columns, len(images))
+    columns, ratio = min(columns, len(images)), float(np.clip(images.shape[2] / images.shape[3], 0.5, 2))
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(
-            rows, columns, figsize=(1.25 * columns, 1.25 * rows + 0.2 * bool(titles)), squeeze=False
+            rows, columns, figsize=(1.25 * columns, 1.25 * rows * ratio + 0.2 * bool(titles)), squeeze=False
         )
         for axis in axes.flat:
             axis.axis("off")
@@ -153,7 +163,13 @@ def plot_images(images, masks=None, titles=None, columns: int = 8) -> Figure:
 
 
 def plot_predictions(
-    images, masks, predictions, scores=None, count: int = 6, ignore_index: int | None = None
+    images,
+    masks,
+    predictions,
+    scores=None,
+    count: int = 6,
+    ignore_index: int | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Figure:
     """Truth, prediction and errors of the ``count`` images with the lowest scores, worst first.
 
@@ -162,40 +178,58 @@ def plot_predictions(
         scores: one score an image (its Dice), which orders and titles them; None leaves them in order.
         count: how many to show.
         ignore_index: class id that is no error.
+        class_names: by class id; more than two are named in a legend. Where the first is not "background", every class
+            is an object, and an error is just a wrong class.
     """
     images, masks, predictions = (np.asarray(x) for x in (images, masks, predictions))
     order = np.arange(len(images)) if scores is None else np.argsort(scores, kind="stable")
     order = order[:count]
-    top = int(max(masks[masks != ignore_index].max(initial=1), predictions.max(initial=1)))
-    colours = "gray" if top == 1 else "viridis"
+    classes = 1 + int(max(masks[masks != ignore_index].max(initial=1), predictions.max()))
+    names = class_names or [f"class {i}" for i in range(classes)]
+    background = 0 if class_names is None or class_names[0] == "background" else None
+    cell, ratio = 1.45, float(np.clip(images.shape[2] / images.shape[3], 0.5, 2))
     with plt.style.context(STYLE):
-        figure, axes = plt.subplots(4, len(order), figsize=(1.45 * len(order), 6.3), squeeze=False)
+        figure, axes = plt.subplots(
+            4, len(order), figsize=(max(cell * len(order), 3), 4 * cell * ratio + 0.7), squeeze=False
+        )
         for column, i in enumerate(order):
             for axis in axes[:, column]:
                 axis.set(xticks=[], yticks=[])
                 axis.grid(False)
-                for spine in axis.spines.values():
-                    spine.set_visible(False)
+                axis.spines[:].set_visible(False)
             _draw_image(axes[0, column], images[i])
-            for axis, labels in ((axes[1, column], masks[i]), (axes[2, column], predictions[i])):
-                axis.imshow(np.ma.masked_where(labels == ignore_index, labels), vmin=0, vmax=top, cmap=colours)
-            axes[3, column].imshow(error_map(images[i], masks[i], predictions[i], ignore_index))
+            axes[1, column].imshow(_painted(masks[i], len(names), ignore_index))
+            axes[2, column].imshow(_painted(predictions[i], len(names), ignore_index))
+            axes[3, column].imshow(error_map(images[i], masks[i], predictions[i], ignore_index, background))
             if scores is not None:
                 axes[0, column].set_title(f"Dice {scores[i]:.2f}", loc="center", fontsize=9, fontweight="normal")
         for axis, label in zip(axes[:, 0], ("image", "truth", "prediction", "errors"), strict=True):
-            axis.set_ylabel(label)
-        figure.legend(
-            handles=[Patch(color=MISS, label="missed"), Patch(color=FALSE_ALARM, label="false alarm")],
-            loc="outside lower center",
-            ncols=2,
-        )
+            axis.set_ylabel(label, fontsize=9)
+        if scores is not None:
+            figure.suptitle(f"Worst first: {len(order)} of {len(images)}", fontsize=11, fontweight="bold")
+        legend = list(zip(names, class_colours(len(names)), strict=True)) if len(names) > 2 else []
+        legend += [("does not count", IGNORED)] if (masks[order] == ignore_index).any() else []
+        legend += [("wrong class", MISS)] if background is None else [("missed", MISS), ("false alarm", FALSE_ALARM)]
+        handles = [Patch(facecolor=colour, edgecolor="0.6", label=name) for name, colour in legend]
+        rows = math.ceil(len(handles) / max(2, len(order)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows))
     return figure
 
 
-def error_map(image, mask, prediction, ignore_index: int | None = None) -> np.ndarray:
+def class_colours(count: int) -> list[str]:
+    """A colour for each class id: black and white for two, of Okabe and Ito for up to eight, of a colour map for more."""
+    if count == 2:
+        return ["#000000", "#FFFFFF"]
+    if count <= len(_CLASSES):
+        return list(_CLASSES[:count])
+    return [matplotlib.colors.to_hex(colour) for colour in matplotlib.colormaps["turbo"](np.linspace(0, 1, count))]
+
+
+def error_map(image, mask, prediction, ignore_index: int | None = None, background: int | None = 0) -> np.ndarray:
     """The image in faint grey with misses and false alarms in colour: (H, W, 3) floats in [0, 1].
 
-    A miss is foreground (any class but 0) that was given another class; a false alarm is background called foreground.
+    A miss is an object (any class but ``background``) that was given another class; a false alarm is background called an
+    object. Without a background (None) every error is a miss.
     """
     image, mask, prediction = np.asarray(image), np.asarray(mask), np.asarray(prediction)
     grey = _unit(image).mean(0)
@@ -203,9 +237,18 @@ def error_map(image, mask, prediction, ignore_index: int | None = None) -> np.nd
     wrong = mask != prediction
     if ignore_index is not None:
         wrong &= mask != ignore_index
-    for where, colour in ((wrong & (mask != 0), MISS), (wrong & (mask == 0), FALSE_ALARM)):
+    for where, colour in ((wrong & (mask != background), MISS), (wrong & (mask == background), FALSE_ALARM)):
         picture[where] = matplotlib.colors.to_rgb(colour)
     return picture
+
+
+def _painted(ids: np.ndarray, classes: int, ignore_index: int | None) -> np.ndarray:
+    """Class ids (H, W) in their colours: (H, W, 3); what does not count is grey."""
+    table = np.full((256, 3), matplotlib.colors.to_rgb(IGNORED))
+    table[:classes] = matplotlib.colors.to_rgba_array(class_colours(classes))[:, :3]
+    if ignore_index is not None:
+        table[ignore_index] = matplotlib.colors.to_rgb(IGNORED)
+    return table[ids]
 
 
 def _draw_image(axis, image: np.ndarray) -> None:

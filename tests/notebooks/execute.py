@@ -40,7 +40,7 @@ def executed(path):
     """The text of the notebook file after a run: executed in its own folder, cleaned, cell ids as they were."""
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(path.parent)}}
-    options = {"kernel_name": "python3", "timeout": 300, "record_timing": False, "coalesce_streams": True}
+    options = {"kernel_name": "python3", "timeout": 600, "record_timing": False, "coalesce_streams": True}
     NotebookClient(notebook, resources=place, **options).execute()
     clean(notebook)
     return nbformat.writes(notebook) + "\n"

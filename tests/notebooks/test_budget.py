@@ -1,4 +1,4 @@
-"""The budget plugin adds up the seconds of a notebook and fails a run that is green otherwise."""
+"""The budget plugin fails a run that is green otherwise."""
 
 import subprocess
 import sys
@@ -11,14 +11,13 @@ PROGRAM = "import sys, pytest, budget; budget.BUDGET = float(sys.argv[1]); sys.e
 
 
 def test_a_notebook_over_its_budget_fails_the_run(tmp_path):
-    source = "import time; time.sleep(0.3)\nprint('done')"
+    source = "sum(range(30_000_000))\nprint('done')"
     output = new_output("stream", text="done\n")
-    cells = [new_code_cell(source, execution_count=number, outputs=[output]) for number in (1, 2, 3)]
+    cells = [new_code_cell(source, execution_count=number, outputs=[output]) for number in (1, 2)]
     nbformat.write(new_notebook(cells=cells), tmp_path / "sample.ipynb")
-    options = ["-p", "budget", "-p", "no:cacheprovider"]
-    options += ["--nbval", "--nbval-current-env", "--rootdir", str(tmp_path), str(tmp_path)]
-    command = [sys.executable, "-c", PROGRAM, "0.8", *options]
+    options = ["-p", "budget", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
+    command = [sys.executable, "-c", PROGRAM, "0.8", *options, "--rootdir", str(tmp_path), str(tmp_path)]
     result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "3 passed" in result.stdout
+    assert "2 passed" in result.stdout
     assert "FAILED sample.ipynb" in result.stdout

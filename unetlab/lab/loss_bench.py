@@ -1,4 +1,4 @@
-"""The loss bench of ``02b_losses``: move a predicted shape over a small mask, and see what each loss says and where it pulls.
+"""The loss bench of ``02b_losses``: move a predicted shape over a mask; what does each loss say, and where does it pull?
 
 ``truth``, ``predicted_logits``, ``measure`` and ``pushes`` are the logic, plain functions over the losses and scores of the
 package; ``LossBench`` binds them to the instrument.
@@ -163,11 +163,11 @@ AXES = [("right", "Shift right", range(-24, 25, 2)), ("radius", "Radius", range(
 
 def _landscape(curves: Curves, shape: Shape, mask: Tensor, name: str, label: str, positions: range) -> dict:
     """The losses along one slider, with the others where they are."""
-    logits = [predicted_logits(replace(shape, **{name: position})) for position in positions]
+    logits = torch.stack([predicted_logits(replace(shape, **{name: position})) for position in positions])
     series = []
     for loss, (colour, dash) in LINES.items():
-        values = [LOSSES[loss](one, mask).item() for one in logits]
-        series.append(curves.line(positions, values, name=loss, color=colour, dash=dash))
+        values = torch.vmap(LOSSES[loss], in_dims=(0, None))(logits, mask)
+        series.append(curves.line(positions, values.tolist(), name=loss, color=colour, dash=dash))
     now = getattr(shape, name)
     return {
         "title": f"Losses along {label.lower()}",

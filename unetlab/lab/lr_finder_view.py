@@ -38,9 +38,9 @@ def nearest_rate(rates, pick: float) -> float:
 
 
 class LRFinderView:
-    """A range test, its suggestion, your pick, and what recorded runs made of such a rate. Show it as the last line of a cell.
+    """A range test, its suggestion, your pick, and what recorded runs made of such a rate.
 
-    Drag on the chart, or use the slider *Learning rate*.
+    Show it as the last line of a cell. Drag on the chart, or use the slider *Learning rate*.
 
     Args:
         test: what ``lr_range_test`` returned; None shows the recorded one.

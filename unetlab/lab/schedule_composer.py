@@ -1,6 +1,6 @@
 """The schedule composer of ``03b_schedules``: shape a schedule, see its curve, and see what recorded runs made of it.
 
-``rates`` and ``recorded_runs`` are the logic, plain functions; ``ScheduleComposer`` binds them to the instrument. Nothing
+``rates``, ``stepped_per_epoch`` and ``recorded_runs`` are the logic; ``ScheduleComposer`` binds them to the instrument. Nothing
 is trained: the curve is that of ``unetlab.schedulers``, the losses are those of ``notebooks/records/schedules.json``.
 """
 
@@ -103,17 +103,20 @@ def torch_options(plan: Plan) -> dict:
 
 
 def rates(plan: Plan, metrics: list[float]) -> np.ndarray:
-    """The rate at every step of the run, (epochs * steps_per_epoch,).
+    """The rate at every step of the run as the schedule means it, (epochs * steps_per_epoch,).
 
-    With ``per_epoch`` a schedule that is made for all steps moves on only once an epoch, so that it never gets far.
     ``metrics``: one value an epoch, which ``plateau`` watches; the others do not look at it.
     """
     total = plan.epochs * plan.steps_per_epoch
     if plan.schedule == "plateau":
         after = schedule_preview("plateau", total, plan.base_lr, metrics[: plan.epochs], **torch_options(plan))
         return np.repeat([plan.base_lr, *after[:-1]], plan.steps_per_epoch)
-    meant = schedule_preview(plan.schedule, total, plan.base_lr, **torch_options(plan))
-    return np.repeat(meant[: plan.epochs], plan.steps_per_epoch) if plan.per_epoch else meant
+    return schedule_preview(plan.schedule, total, plan.base_lr, **torch_options(plan))
+
+
+def stepped_per_epoch(meant: np.ndarray, steps_per_epoch: int) -> np.ndarray:
+    """The bug: a schedule made for all steps of a run moves on only once an epoch, so it never gets far."""
+    return np.repeat(meant[: len(meant) // steps_per_epoch], steps_per_epoch)
 
 
 def recorded_runs(record: dict, schedule: str, base_lr: float, per_epoch: bool = False) -> list[dict]:
@@ -185,14 +188,11 @@ class ScheduleComposer:
 
     def _rate_panel(self, curves: Curves) -> dict:
         plan = self.plan
-        lr = rates(plan, self._metrics)
+        meant = rates(plan, self._metrics)
+        lr = stepped_per_epoch(meant, plan.steps_per_epoch) if plan.per_epoch else meant
         series = [curves.line(range(len(lr)), lr, name="learning rate", color=BLUE, steps=True)]
         if plan.per_epoch:
-            meant = rates(replace(plan, per_epoch=False), self._metrics)
-            meant = curves.line(
-                range(len(meant)), meant, name="as it is meant", color=ORANGE, dash="dashed", steps=True
-            )
-            series.append(meant)
+            series.append(curves.line(range(len(meant)), meant, name="as it is meant", color=ORANGE, dash="dashed"))
         elif plan.schedule == "plateau":
             series[0]["name"] = "learning rate, for a recorded validation loss"
         facts = f"{lr[0]:.2g} at first, {lr.max():.2g} at most, {lr[-1]:.2g} at the end"

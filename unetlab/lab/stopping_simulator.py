@@ -107,8 +107,8 @@ def advice(rule: Rule, monitor: str) -> str | None:
         notes.append(f"Mode {rule.mode} with the {monitor.lower()}, where {better} is better: the worst epoch is kept.")
     if rule.patience <= rule.plateau_patience + 1:
         notes.append(
-            f"Early stopping (patience {rule.patience}) ends the run before a rate that plateau (patience "
-            f"{rule.plateau_patience}) lowers could help: it needs {rule.plateau_patience + 1} bad evaluations, and then time."
+            f"Early stopping (patience {rule.patience}) ends the run before plateau (patience {rule.plateau_patience}) can "
+            f"help: the rate falls after {rule.plateau_patience + 1} bad evaluations, and then needs time."
         )
     return "\n".join(notes) or None
 
