@@ -93,6 +93,11 @@ def notebooks(args):
     return run(PYTHON, "tests/notebooks/execute.py", *args)
 
 
+def records(args):
+    """make the recorded runs that widgets replay, all or those named (schedules, stopping, lr_finder)"""
+    return run(PYTHON, "data_scripts/make_records.py", *args, OMP_NUM_THREADS="1")
+
+
 def doctor(args):
     """say OK or FAIL for each thing the course needs"""
     return run(PYTHON, "-m", "unetlab", "doctor", *args)
@@ -114,7 +119,7 @@ def constraints(args):
     return 0
 
 
-TASKS = {task.__name__: task for task in (lab, demo, test, notebooks, docs, doctor, constraints)}
+TASKS = {task.__name__: task for task in (lab, demo, test, notebooks, records, docs, doctor, constraints)}
 
 
 def main(args):

@@ -5,28 +5,34 @@ unetlab train --resume RUN_DIR
 unetlab predict --run RUN_DIR --images DIR --out DIR
 unetlab data list | check
 unetlab doctor
+
+Results go to the standard output; errors (``error: ...``, one line) and what had to be interpreted (``note: ...``) go to
+the standard error. Exit codes: 0 if all went well, 1 if training diverged or a check failed, 2 for wrong input, 130 if
+interrupted.
 """
 
 import argparse
+import difflib
 import json
 import math
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
+import torch.nn.functional as F
+from matplotlib import pyplot as plt
 from PIL import Image
 
 from unetlab import checkpoint, plots
 from unetlab.augment import AUGMENTATIONS, make_augment
 from unetlab.classes import IGNORE
-from unetlab.controls import Script
-from unetlab.datasets import Dataset, load_folder, nearest, smoothed
+from unetlab.controls import Script, check_change
+from unetlab.datasets import Dataset, Notes, load_folder, smoothed
 from unetlab.doctor import check_setup
 from unetlab.early_stopping import EarlyStopping
-from unetlab.files import DataError, image_files, read_image
-from unetlab.history import History
+from unetlab.files import image_files, read_image
 from unetlab.ingredients import LOSSES, choose_device
 from unetlab.metrics import class_ids
 from unetlab.model import UNet
@@ -38,16 +44,22 @@ RUN_FILES = ("config.json", "split.json", "history.json", "best.safetensors", "c
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0 if all went well, 1 if training diverged or a check failed, 2 for wrong input, 130 if interrupted."""
-    options = _parser().parse_args(arguments)
-    warnings.showwarning = _show_warning
-    try:
-        return options.run(options)
-    except (DataError, checkpoint.CheckpointError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    """Run a command and return its exit code (see above)."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            options = _parser().parse_args(arguments)
+            return options.run(options)
+        except (ValueError, OSError) as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except (MemoryError, torch.OutOfMemoryError):
+            print(
+                "error: out of memory: try a smaller --batch-size, --crop, --size or --base-channels", file=sys.stderr
+            )
+            return 2
+        except KeyboardInterrupt:
+            return 130
 
 
 def _show_warning(message, category, *place) -> None:
@@ -59,63 +71,96 @@ def _show_warning(message, category, *place) -> None:
 
 def train(options) -> int:
     """Train a network, or go on with a run."""
+    given = {name: getattr(options, name) for name in _SETTINGS if hasattr(options, name)}
     if options.resume:
-        run_dir, config = Path(options.resume), _read_config(options.resume)
-        data = _load(config)
-        trainer = Trainer.resume(run_dir, data.train, data.val, device=options.device)
-        print(f"{run_dir}: goes on after epoch {trainer.epoch} of {config['epochs']}")
-    else:
-        config = {name: getattr(options, name) for name in _TRAIN_DEFAULTS} | {
-            "classes": _whole_number(options.classes)
-        }
-        _check_sources(options)
-        run_dir = Path(options.out)
-        _make_run_dir(run_dir, options.overwrite)
-        data = _load(config)
-        print(data)
-        trainer = _make_trainer(config, data)
-        config["model"] = trainer.model.config
-        config["class_names"] = list(data.class_names)
-        config["shape"] = list(data.train.images.shape[-2:])
-        _write_json(run_dir / "config.json", config)
-        _write_json(run_dir / "split.json", data.split_json())
-    script = Script.from_json(config["moves"]) if config["moves"] else None
-    history = trainer.fit(config["epochs"], script=script, run_dir=run_dir)
-    return _report(run_dir, data, trainer, history)
-
-
-def _check_sources(options) -> None:
-    own = options.images is not None or options.masks is not None
-    if own == (options.data is not None) or (own and None in (options.images, options.masks)):
-        raise ValueError("say what to train on: --images DIR and --masks DIR, or --data NAME (see: unetlab data list)")
+        return _resume(Path(options.resume), given)
+    config = {name: default for name, (_, default, _, _) in _SETTINGS.items()} | given
     if options.out is None:
         raise ValueError("say where the run shall live: --out RUN_DIR")
+    _check_sources(config, given)
+    run_dir = Path(options.out)
+    _check_run_dir(run_dir, options.overwrite)
+    data = _load(config)
+    print(data)
+    trainer = _make_trainer(config, data)
+    script = _read_script(config["moves"], trainer)
+    config |= {
+        "moves": script.moves,
+        "model": trainer.model.config,
+        "class_names": data.class_names,
+        "shape": data.train.images.shape[-2:],
+    }
+    _make_run_dir(run_dir, config, data)
+    trainer.fit(config["epochs"], script=script, run_dir=run_dir)
+    return _report(run_dir, data, trainer)
 
 
-def _make_run_dir(run_dir: Path, overwrite: bool) -> None:
-    if run_dir.exists() and any(run_dir.iterdir()):
-        if not (run_dir / "config.json").exists():
-            raise ValueError(f"{run_dir} is not empty and holds no run: choose another --out")
-        if not overwrite:
-            raise ValueError(f"{run_dir} holds a run already: --resume {run_dir} goes on, --overwrite starts anew")
-        for old in [run_dir / name for name in RUN_FILES] + list(run_dir.glob("checkpoint-*.safetensors")):
-            old.unlink(missing_ok=True)
-    run_dir.mkdir(parents=True, exist_ok=True)
+def _resume(run_dir: Path, given: dict) -> int:
+    if given.keys() - {"device"}:
+        wrong = ", ".join(f"--{name.replace('_', '-')}" for name in given.keys() - {"device"})
+        raise ValueError(f"--resume goes on with the settings of the run: leave out {wrong}")
+    config = _read_config(run_dir)
+    data = _load(config)
+    device = _available(given.get("device", config["device"]))
+    trainer = Trainer.resume(run_dir, data.train, data.val, device=device)
+    if trainer.epoch >= config["epochs"] or trainer.history.stop_reason:
+        why = trainer.history.stop_reason or f"all {config['epochs']} epochs are done"
+        print(f"{run_dir} is finished: {why}")
+    else:
+        print(f"{run_dir}: goes on after epoch {trainer.epoch} of {config['epochs']}")
+        trainer.fit(config["epochs"], script=Script(config["moves"]), run_dir=run_dir)
+    return _report(run_dir, data, trainer)
+
+
+def _check_sources(config: dict, given: dict) -> None:
+    folders = [config[name] for name in ("images", "masks") if config[name] is not None]
+    if len(folders) != (0 if config["data"] else 2):
+        raise ValueError("say what to train on: --images DIR and --masks DIR, or --data NAME (see: unetlab data list)")
+    own = given.keys() & {"val_fraction", "test_fraction", "groups", "classes"}
+    if config["data"] and own:
+        wrong = ", ".join(f"--{name.replace('_', '-')}" for name in own)
+        raise ValueError(f"{wrong}: only for your own --images and --masks; the sets of the course bring their split")
+
+
+def _check_run_dir(run_dir: Path, overwrite: bool) -> None:
+    """Nothing that is worth keeping may be in the way; a run without a whole epoch is not."""
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"{run_dir} is a file: --out needs a folder")
+    if run_dir.exists() and any(run_dir.iterdir()) and not (run_dir / "split.json").exists():
+        raise ValueError(f"{run_dir} is not empty and holds no run: choose another --out")
+    if any(run_dir.glob("checkpoint-*.safetensors")) and not overwrite:
+        raise ValueError(f"{run_dir} holds a run already: --resume {run_dir} goes on, --overwrite starts anew")
+
+
+def _make_run_dir(run_dir: Path, config: dict, data: Dataset) -> None:
+    """Begin a run: what an older one left goes away only here, when all that can be checked was found right."""
+    for old in [*(run_dir / name for name in RUN_FILES), *run_dir.glob("checkpoint-*.safetensors")]:
+        old.unlink(missing_ok=True)
+    for name, content in (("split.json", data.split_json()), ("config.json", config)):
+        checkpoint.write_atomically(run_dir / name, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def _load(config: dict) -> Dataset:
     if config["data"]:
-        return load_dataset(config["data"], size=config["size"], seed=config["seed"])
-    return load_folder(
-        config["images"],
-        config["masks"],
-        size=config["size"] or 256,
-        val_fraction=config["val_fraction"],
-        test_fraction=config["test_fraction"],
-        groups=config["groups"],
-        classes=config["classes"],
-        seed=config["seed"],
-    )
+        data = load_dataset(config["data"], size=config["size"], seed=config["seed"])
+    else:
+        data = load_folder(
+            config["images"],
+            config["masks"],
+            size=config["size"] or 256,
+            val_fraction=config["val_fraction"],
+            test_fraction=config["test_fraction"],
+            groups=config["groups"],
+            classes=config["classes"],
+            seed=config["seed"],
+        )
+    if data.class_names[0] == "background" and not (data.val.masks[data.val.masks != IGNORE] > 0).any():
+        empty = f"no validation mask ({', '.join(data.val.names[:3])}) holds an object"
+        remedy = "try another --seed or a larger --val-fraction"
+        if data.num_classes > 1:
+            raise ValueError(f"{empty}, so there is nothing to score: {remedy}")
+        warnings.warn(f"{empty}, so a Dice of 1 will only mean that nothing was found: {remedy}", stacklevel=2)
+    return data
 
 
 def _make_trainer(config: dict, data: Dataset) -> Trainer:
@@ -126,7 +171,7 @@ def _make_trainer(config: dict, data: Dataset) -> Trainer:
     if config["patience"] is not None:
         stopping = EarlyStopping("val_dice", "max", config["patience"])
     crop = config["crop"] if 0 < config["crop"] < min(data.train.images.shape[-2:]) else None
-    names = ("loss", "lr", "scheduler", "batch_size", "device", "precision", "seed")
+    names = ("loss", "lr", "scheduler", "batch_size", "precision", "seed")
     return Trainer(
         model,
         data.train,
@@ -134,74 +179,124 @@ def _make_trainer(config: dict, data: Dataset) -> Trainer:
         early_stopping=stopping,
         augment=make_augment(config["augment"], crop),
         grad_clip=1.0,
+        device=_available(config["device"]),
         **{name: config[name] for name in names},
     )
 
 
 def _class_shares(data: Dataset) -> list[float]:
     """Share of each class in the training masks (of the foreground alone if there are two), none quite 0 or 1."""
-    masks = data.train.masks[data.train.masks != IGNORE] if data.ignore_index is not None else data.train.masks
-    counts = torch.bincount(masks.flatten().long(), minlength=len(data.class_names)).double()
+    ids = data.train.masks[data.train.masks != IGNORE].long()
+    counts = torch.bincount(ids, minlength=len(data.class_names)).double()
     shares = (counts / counts.sum()).clamp(1e-3, 1 - 1e-3)
     return shares[1:].tolist() if data.num_classes == 1 else shares.tolist()
 
 
-def _report(run_dir: Path, data: Dataset, trainer: Trainer, history: History) -> int:
-    """Figures and a last line; the predictions are those of the best weights, also where training ended elsewhere."""
-    if not len(history):
-        print("no epoch was finished: nothing to report", file=sys.stderr)
-        return 1
-    (run_dir / "curves.png").write_bytes(plots.to_png(plots.plot_history(history)))
-    weights, about = checkpoint.load_weights(run_dir / "best.safetensors")
-    checkpoint.put_weights(trainer.model, weights, run_dir / "best.safetensors")
-    scores = trainer.evaluate(data.val)
-    figure = plots.plot_predictions(
-        data.val.images,
-        data.val.masks,
-        trainer.predict(data.val.images),
-        scores["dice_per_image"],
-        ignore_index=data.ignore_index,
-    )
-    (run_dir / "predictions.png").write_bytes(plots.to_png(figure))
-    print(
-        f"\nBest epoch {about['epoch']}: validation Dice {scores['dice']:.3f}, IoU {scores['iou']:.3f} "
-        f"(means over {len(data.val)} images).\n{run_dir} holds curves.png, predictions.png (worst first), history.json, "
-        f"best.safetensors.\nNext: unetlab predict --run {run_dir} --images YOUR_IMAGES --out PREDICTIONS"
-    )
-    return 0 if all(math.isfinite(row["val_loss"]) for row in history.epochs) and not trainer.diverged else 1
+def _read_script(path: str | None, trainer: Trainer) -> Script:
+    """The moves of a file, each checked now and not hours later, when its turn comes."""
+    script = Script.from_json(path) if path else Script([])
+    changes = [change for _, changes in script.moves for change in changes.items()]
+    for name, value in changes:
+        if name != "stop" and (name, value) != ("lr", None):
+            try:
+                check_change(name, value, trainer.controls.adjustable)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+    return script
+
+
+def _report(run_dir: Path, data: Dataset, trainer: Trainer) -> int:
+    """Figures, a last line and the exit code; the predictions are those of the best weights, wherever training ended."""
+    history, best = trainer.history, run_dir / "best.safetensors"
+    interrupted = (history.stop_reason or "").startswith("interrupted")
+    diverged = trainer.diverged or not all(math.isfinite(row["val_loss"]) for row in history.epochs)
+    if len(history):
+        _save_figure(run_dir / "curves.png", plots.plot_history(history))
+    if best.exists():
+        weights, about = checkpoint.load_weights(best)
+        checkpoint.put_weights(trainer.model, weights, best)
+        scores, count = trainer.evaluate(data.val), len(data.val)
+        figure = plots.plot_predictions(
+            data.val.images,
+            data.val.masks,
+            trainer.predict(data.val.images),
+            scores["dice_per_image"],
+            ignore_index=data.ignore_index,
+            class_names=data.class_names,
+        )
+        _save_figure(run_dir / "predictions.png", figure)
+        print(
+            f"\nBest epoch {about['epoch']}: validation Dice {scores['dice']:.3f}, IoU {scores['iou']:.3f} "
+            f"(mean over {count} image{'s' * (count > 1)}).\n{run_dir} holds curves.png, predictions.png (worst first), "
+            "history.json, best.safetensors.\n"
+            + (f"To go on: unetlab train --resume {run_dir}\n" if interrupted else "")
+            + f"Next: unetlab predict --run {run_dir} --images YOUR_IMAGES --out PREDICTIONS"
+        )
+    else:
+        print("note: the run ended before its first good epoch: there are no weights to keep", file=sys.stderr)
+    if interrupted:
+        return 130
+    return 1 if diverged or not best.exists() else 0
+
+
+def _save_figure(path: Path, figure: plt.Figure) -> None:
+    path.write_bytes(plots.to_png(figure))
+    plt.close(figure)
 
 
 # ---------------------------------------------------------------------------------------------------------- others
 
 
 def predict(options) -> int:
-    """Write a mask for every image of a folder: 0 and 255 for two classes, class ids for more."""
-    run_dir, out = Path(options.run_dir), Path(options.out)
+    """Write a mask for every image of a folder: 0 and 255 for two classes, class ids (in colours) for more."""
+    run_dir, root, out = Path(options.run_dir), Path(options.images), Path(options.out)
     config = _read_config(run_dir)
-    device = choose_device(options.device)
+    colours = plots.class_colours(len(config["class_names"]))
+    device = choose_device(_available(options.device))
     model = UNet(**config["model"]).to(device).eval()
     weights, _ = checkpoint.load_weights(run_dir / "best.safetensors")
     checkpoint.put_weights(model, weights, run_dir / "best.safetensors")
-    files, root = image_files(options.images), Path(options.images)
-    for path in files:
-        image = read_image(path)
+    target_of, notes = _targets(root, out, options.overwrite), Notes()
+    for path, target in target_of.items():
+        image = read_image(path, notes)
         small = smoothed(_to_channels(image, config["model"]["in_channels"]), config["shape"])
-        batch = torch.from_numpy(small.copy()).movedim(-1, 0)[None].to(device).float() / 255
+        batch = torch.from_numpy(small).movedim(-1, 0)[None].to(device).float() / 255
         with torch.inference_mode():
-            ids = class_ids(model(batch))[0].to("cpu", torch.uint8).numpy()
-        mask = nearest(ids, image.shape[:2]) * (255 if config["model"]["num_classes"] == 1 else 1)
-        target = (out / path.relative_to(root)).with_suffix(".png")
+            # The logits are enlarged, not the classes: edges stay smooth.
+            logits = F.interpolate(model(batch), size=image.shape[:2], mode="bilinear")
+            ids = class_ids(logits)[0].to("cpu", torch.uint8).numpy()
+        mask = Image.fromarray(ids)
+        mask.putpalette([int(colour[k : k + 2], 16) for colour in colours for k in (1, 3, 5)])
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask.astype(np.uint8)).save(target)
-    print(f"{len(files)} masks written to {out} ({', '.join(config['class_names'])})")
+        (mask.convert("L") if len(colours) == 2 else mask).save(target)
+    for line in notes.lines():
+        warnings.warn(line, stacklevel=2)
+    print(f"{len(target_of)} masks written to {out} ({', '.join(config['class_names'])})")
     return 0
 
 
-def _to_channels(image: np.ndarray, channels: int) -> np.ndarray:
+def _targets(root: Path, out: Path, overwrite: bool) -> dict[Path, Path]:
+    """The mask file of each image; none may take the place of another, of an image, or of what was there before."""
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"--out {out} lies in --images {root}, where masks would be taken for images: choose another")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: --out needs a folder")
+    image_of: dict[Path, Path] = {}
+    for path in image_files(root):
+        target = (out / path.relative_to(root)).with_suffix(".png")
+        if target in image_of:
+            raise ValueError(f"{image_of[target]} and {path} would both become {target}: rename one of them")
+        if target.exists() and not overwrite:
+            raise ValueError(f"{target} is there already: choose another --out, or replace masks with --overwrite")
+        image_of[target] = path
+    return {path: target for target, path in image_of.items()}
+
+
+def _to_channels(image, channels: int):
     """(H, W, 1 or 3) with as many channels as the network takes; grey is the mean of the colours."""
     if image.shape[2] == channels:
         return image
-    return np.repeat(image, 3, axis=2) if channels == 3 else image.mean(2, keepdims=True).round().astype(np.uint8)
+    return image.repeat(3, axis=2) if channels == 3 else image.mean(2, keepdims=True).round().astype("uint8")
 
 
 def data_list(options) -> int:
@@ -217,22 +312,27 @@ def data_list(options) -> int:
 
 def data_check(options) -> int:
     """Read a set (or your own --images and --masks) and say what is in it."""
-    if options.name:
+    if options.name and not (options.images or options.masks):
         data = load_dataset(options.name)
-    elif options.images and options.masks:
-        data = load_folder(options.images, options.masks, groups=options.groups, classes=_whole_number(options.classes))
+        for note in data.notes:
+            warnings.warn(note, stacklevel=2)
+    elif options.images and options.masks and not options.name:
+        data = load_folder(options.images, options.masks, groups=options.groups, classes=options.classes)
     else:
         raise ValueError("say what to check: a NAME (see: unetlab data list), or --images DIR --masks DIR")
     print(data)
-    for note in data.notes:
-        print(f"note: {note}")
-    for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
+    for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         if len(split):
             counts = torch.bincount(split.masks.flatten().long(), minlength=256)
-            shares = {c: counts[i].item() / counts.sum().item() for i, c in enumerate(data.class_names)}
-            balance = ", ".join(f"{c} {share:.1%}" for c, share in shares.items())
-            empty = int((split.masks == 0).flatten(1).all(1).sum())
-            print(f"{name:5}  {len(split):4} images, {len(set(split.groups)):4} groups, {empty:3} empty;  {balance}")
+            shares = dict(zip(data.class_names, (counts / counts.sum()).tolist(), strict=False))
+            if data.ignore_index is not None:
+                shares["does not count"] = (counts[IGNORE] / counts.sum()).item()
+            balance = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+            groups = f"{len(split):4} images, {len(set(split.groups)):4} groups"
+            if data.class_names[0] == "background":
+                objects = (split.masks > 0) & (split.masks != IGNORE)
+                groups += f", {len(split) - int(objects.flatten(1).any(1).sum()):3} empty"
+            print(f"{part:5}  {groups};  {balance}")
     return 0
 
 
@@ -241,52 +341,100 @@ def doctor(options) -> int:
     return 0 if check_setup() else 1
 
 
-def _read_config(run_dir: str | Path) -> dict:
-    path = Path(run_dir) / "config.json"
+def _read_config(run_dir: Path) -> dict:
+    path = run_dir / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        missing = {*_SETTINGS, "model", "class_names", "shape"} - config.keys()
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run_dir} is not the folder of a run: it has no config.json") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} cannot be read ({error}): start the run again") from None
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): train again with --out {run_dir} --overwrite") from None
+    if missing:
+        raise ValueError(f"{path} is not the configuration of a run: it has no {', '.join(sorted(missing))}")
+    return config
 
 
-def _write_json(path: Path, content: dict) -> None:
-    checkpoint.write_atomically(path, json.dumps(content, indent=1).encode() + b"\n")
+def _available(device: str) -> str:
+    """The name of the device. Raises ValueError if it is not there."""
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device in there and not there[device]():
+        raise ValueError(f"there is no {device} device here, or torch cannot use it: try --device cpu")
+    return device
 
 
-def _whole_number(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isdigit() else text
+# --------------------------------------------------------------------------------------------------------- options
 
 
-_TRAIN_DEFAULTS = {
-    "data": (str, None, "a set of the course instead of your own pictures (see: unetlab data list)"),
-    "images": (str, None, "folder of images"),
-    "masks": (str, None, "folder of masks, one for each image, of the same name"),
-    "epochs": (int, 60, "length of the run"),
-    "lr": (float, 4e-3, "the highest learning rate"),
-    "batch_size": (int, 8, "images a step"),
-    "scheduler": (str, "one_cycle", f"one of {', '.join(SCHEDULES)}"),
-    "patience": (int, None, "stop after so many epochs without a better validation Dice (default: train to the end)"),
-    "loss": (str, "compound", f"one of {', '.join(LOSSES)}"),
-    "size": (int, None, "longer side of the images in pixels (default: 256, or the set's own)"),
-    "base_channels": (int, 8, "width of the network's first level"),
-    "depth": (int, 4, "poolings of the network"),
-    "val_fraction": (float, 0.2, "share of the images to validate on"),
-    "test_fraction": (float, 0.0, "share of the images to put aside for a test"),
-    "groups": (str, None, "CSV file (name,group) or regular expression: images of a group stay in one split"),
-    "classes": (str, None, "number of classes, or a file with their names and colours (default: from the masks)"),
-    "augment": (str, "standard", f"one of {', '.join(AUGMENTATIONS)}"),
-    "crop": (int, 128, "side of the random windows to train on where the images are larger; 0 for whole images"),
-    "seed": (int, 0, "of the split, the weights and the order of the images"),
-    "device": (str, "auto", "auto, cpu, cuda or mps"),
-    "precision": (str, "auto", "auto, fp32 or bf16"),
-    "moves": (str, None, "JSON file of moves to make on the way (see unetlab.Script)"),
+def _whole(least: int, most: int = 10**6) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            close = difflib.get_close_matches(text, names, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is unknown; {hint}There are {', '.join(names)}")
+        return text
+
+    return parse
+
+
+def _classes(text: str) -> int | str:
+    return int(text) if text.isdecimal() else _path(text)
+
+
+def _path(text: str) -> str:
+    """An absolute path, so that a run can be resumed from anywhere."""
+    return str(Path(text).absolute())
+
+
+def _groups(text: str) -> str:
+    return _path(text) if text.lower().endswith(".csv") else text
+
+
+_DEVICES = _one_of("auto", "cpu", "cuda", "mps")
+_SETTINGS = {  # name: (type, default, placeholder, help); together with what the data say they make config.json
+    "data": (str, None, "NAME", "a set of the course instead of your own pictures (see: unetlab data list)"),
+    "images": (_path, None, "DIR", "folder of images"),
+    "masks": (_path, None, "DIR", "folder of masks, one for each image, of the same name"),
+    "epochs": (_whole(1), 60, "N", "length of the run"),
+    "lr": (float, 4e-3, "X", "the highest learning rate"),
+    "batch_size": (_whole(1), 8, "N", "images a step"),
+    "scheduler": (_one_of(*SCHEDULES), "one_cycle", "NAME", f"one of {', '.join(SCHEDULES)}"),
+    "patience": (_whole(0), None, "N", "stop after so many epochs without a better validation Dice (default: never)"),
+    "loss": (_one_of(*LOSSES), "compound", "NAME", f"one of {', '.join(LOSSES)}"),
+    "size": (_whole(1), None, "N", "longer side of the images in pixels (default: 256, or the set's own)"),
+    "base_channels": (_whole(1, 1024), 8, "N", "width of the network's first level"),
+    "depth": (_whole(1, 8), 4, "N", "poolings of the network"),
+    "val_fraction": (float, 0.2, "X", "share of the images to validate on"),
+    "test_fraction": (float, 0.0, "X", "share of the images to put aside for a test"),
+    "groups": (_groups, None, "FILE|REGEX", "CSV (name,group) or expression: a group stays in one split"),
+    "classes": (_classes, None, "N|FILE", "number of classes, or a file with their names and colours"),
+    "augment": (_one_of(*AUGMENTATIONS), "standard", "NAME", f"one of {', '.join(AUGMENTATIONS)}"),
+    "crop": (_whole(0), 128, "N", "side of random windows to train on, where images are larger; 0: whole images"),
+    "seed": (_whole(0, 2**32 - 1), 0, "N", "of the split, the weights and the order of the images"),
+    "device": (_DEVICES, "auto", "NAME", "auto, cpu, cuda or mps"),
+    "precision": (_one_of("auto", "fp32", "bf16"), "auto", "NAME", "auto, fp32 or bf16"),
+    "moves": (str, None, "FILE", "JSON file of moves to make on the way (see unetlab.Script)"),
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str):
+        raise ValueError(f"{message} (see: {self.prog} --help)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("unetlab", description="Train a U-Net on your own pictures.")
+    parser = _Parser("unetlab", description="Train a U-Net on your own pictures.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run, parent=commands):
@@ -294,26 +442,31 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
+    def setting(sub, name: str, default):
+        kind, usual, placeholder, text = _SETTINGS[name]
+        text += "" if usual is None else f" (default: {usual})"
+        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, metavar=placeholder, help=text)
+
     sub = command("train", train)
-    for name, (kind, default, help_text) in _TRAIN_DEFAULTS.items():
-        shown = "" if default is None else f" (default: {default})"
-        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=help_text + shown)
+    for name in _SETTINGS:
+        setting(sub, name, default=argparse.SUPPRESS)  # only what is given: a resumed run must not hear of defaults
     sub.add_argument("--out", metavar="RUN_DIR", help="folder for the run")
     sub.add_argument("--overwrite", action="store_true", help="replace a run that is in RUN_DIR")
     sub.add_argument("--resume", metavar="RUN_DIR", help="go on where this run stopped, with the same settings")
 
     sub = command("predict", predict)
-    sub.add_argument("--run", dest="run_dir", required=True, metavar="RUN_DIR")
-    sub.add_argument("--images", required=True, metavar="DIR")
-    sub.add_argument("--out", required=True, metavar="DIR")
-    sub.add_argument("--device", default="auto")
+    sub.add_argument("--run", dest="run_dir", required=True, metavar="RUN_DIR", help="folder of the run")
+    sub.add_argument("--images", required=True, metavar="DIR", help="folder of images, subfolders included")
+    sub.add_argument("--out", required=True, metavar="DIR", help="folder for the masks, PNG files of the same names")
+    sub.add_argument("--overwrite", action="store_true", help="replace masks that are in the folder")
+    setting(sub, "device", default="auto")
 
     data = commands.add_parser("data", help="the data sets").add_subparsers(required=True, metavar="COMMAND")
     command("list", data_list, data)
     sub = command("check", data_check, data)
-    sub.add_argument("name", nargs="?", metavar="NAME")
+    sub.add_argument("name", nargs="?", metavar="NAME", help="a set of the course")
     for name in ("images", "masks", "groups", "classes"):
-        sub.add_argument(f"--{name}", help=_TRAIN_DEFAULTS[name][2])
+        setting(sub, name, default=None)
 
     command("doctor", doctor)
     return parser

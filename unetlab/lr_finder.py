@@ -60,9 +60,11 @@ def lr_range_test(
     rates = np.geomspace(start_lr, end_lr, num_iter)
     losses, smoothed, stopped = [], [], None
     mean, start = 0.0, trainer.state()
+    shows_kept, mode = trainer._training_weights is not None, trainer.model.training
     order = np.random.default_rng(trainer.seed)
     size = trainer.batch_size * trainer.accumulate
     try:
+        trainer.load_state(start)  # a finished run shows its best weights, but it would go on from its last ones
         for i, rate in enumerate(rates):
             for group in trainer.optimizer.param_groups:
                 group["lr"] = rate
@@ -79,6 +81,10 @@ def lr_range_test(
                 break
     finally:
         trainer.load_state(start)
+        trainer.optimizer.zero_grad()
+        if shows_kept:
+            trainer._present_kept_weights()
+        trainer.model.train(mode)
     rates, smoothed = rates[: len(losses)], np.array(smoothed)
     return RangeTest(rates, np.array(losses), smoothed, _steepest(rates, smoothed), stopped)
 

@@ -198,8 +198,8 @@ class Trainer:
         Returns:
             the ``History``, also ``trainer.history``. Its ``stop_reason`` says why a run ended early: early stopping,
             the hand, an interrupt (Ctrl-C), or a loss that is no longer finite. In every case the state is whole, and the
-            weights that count are in ``trainer.model``, in evaluation mode: the best ones if early stopping restores them or the run
-            diverged, else the moving average if there is one, else the last.
+            weights that count are in ``trainer.model``, in evaluation mode: the best ones if early stopping restores them
+            or the run diverged, else the moving average if there is one, else the last.
 
         Raises:
             ValueError: no length known, or an unknown column to monitor.

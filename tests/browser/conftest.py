@@ -16,12 +16,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "artifacts" / "browser"  # the screenshots of the last run; not committed
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-NO_CHROMIUM = "no Chromium for the live lab: sudo apt install chromium (Debian, Ubuntu), or Chrome from google.com/chrome"
+NO_CHROMIUM = (
+    "no Chromium for the live lab: sudo apt install chromium (Debian, Ubuntu), or Chrome from google.com/chrome"
+)
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync --force-color-profile=srgb"
 
@@ -34,6 +36,8 @@ LAB_CONFIG = {
         "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     },
 }
+KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+NO_ANSWER = "new Promise((_, fail) => setTimeout(() => fail(new Error('no answer in two minutes')), 120000))"
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 
 
@@ -91,7 +95,8 @@ def open_notebook(browser, jupyter, request):
     def open_it(*cells, **page_options):
         address, root = jupyter
         name = f"{request.node.name.replace('[', '_').replace(']', '')}_{len(opened)}.ipynb"
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), root / name)
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=KERNEL)
+        nbformat.write(notebook, root / name)
         page = browser.new_page(viewport={"width": 1400, "height": 1050}, **page_options)
         opened.append(Notebook(page, address, name))
         opened[-1].open()
@@ -114,29 +119,35 @@ class Notebook:
 
     def open(self):
         self.page.goto(self.address.replace("/lab?", f"/lab/workspaces/{self.name[:-6]}?") + "&reset")
-        self.run("""async (name) => {
+        self.run(
+            """async (name) => {
             await jupyterapp.restored;
             window.panel = await jupyterapp.commands.execute('docmanager:open', { path: name });
             await panel.context.ready;
             await panel.sessionContext.ready;
             jupyterapp.shell.collapseLeft();
-        }""", self.name)
+        }""",
+            self.name,
+        )
 
     def run(self, script, argument=None):
         """Run a script in the page; JupyterLab itself is there as ``jupyterapp``, the notebook as ``panel``."""
         self.page.wait_for_function("() => window.jupyterapp !== undefined", timeout=60_000)
-        return self.page.evaluate(script, argument)
+        return self.page.evaluate(f"(argument) => Promise.race([({script})(argument), {NO_ANSWER}])", argument)
 
     def run_all(self):
         self.run("async () => { await jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
     def value(self, expression):
         """The value of a Python expression in the kernel, while the lab trains."""
-        reply = self.run("""async (expression) => {
+        reply = self.run(
+            """async (expression) => {
             const request = { code: '', silent: true, user_expressions: { value: expression } };
             const reply = await panel.sessionContext.session.kernel.requestExecute(request).done;
             return reply.content.user_expressions.value;
-        }""", expression)
+        }""",
+            expression,
+        )
         assert reply["status"] == "ok", reply
         return ast.literal_eval(reply["data"]["text/plain"])
 
