@@ -80,6 +80,19 @@ def test_what_makes_none(changes, message):
     assert controls.collect() == []  # nothing of it, not even its good half
 
 
+def test_pending_requests():
+    controls = ul.Controls(ALL)
+    controls.set(lr=0.1, patience=3)
+    controls.set(lr=0.2)
+    controls.release()
+    assert controls.pending == {"lr": None, "patience": 3}
+    controls.stop()
+    assert controls.pending["stop"] is True
+    controls.withdraw_stop()
+    assert controls.collect() == [("lr", 0.1), ("patience", 3), ("lr", 0.2), ("lr", None)]
+    assert controls.pending == {}
+
+
 def test_no_early_stopping_no_patience():
     run = trainer()
     with pytest.raises(ValueError, match=r"'patience' cannot be moved \(this run has no early stopping\)"):

@@ -113,6 +113,7 @@ def test_infinity_is_never_an_improvement():
     stopper = ul.EarlyStopping(patience=2)
     assert [stopper.update(v).improved for v in (math.inf, 1.0, math.inf)] == [False, True, False]
     assert ul.EarlyStopping(mode="max").update(-math.inf).improved is False
+    assert not ul.EarlyStopping(patience=0).update(math.inf).stop  # like Keras, never at the very first
 
 
 # ------------------------------------------------------------------------------------------------------------ decisions

@@ -8,6 +8,7 @@ import torch
 from lab_records import series, touch
 
 from unetlab.lab.loss_bench import (
+    GAP,
     LOSSES,
     LOWERED,
     PULLING,
@@ -20,7 +21,7 @@ from unetlab.lab.loss_bench import (
     diverging,
     measure,
     predicted_logits,
-    pushes,
+    pixel_pulls,
     truth,
 )
 
@@ -62,7 +63,7 @@ def test_beside_the_truth_dice_is_0_and_only_the_soft_loss_still_pulls():
     logits, mask = predicted_logits(Shape(right=24, radius=5)), truth(DISC)
     values = measure(logits, mask)
     assert values["Hard Dice"] == values["IoU"] == 0
-    assert np.abs(pushes(logits, mask)["Soft Dice loss"]).max() > 0
+    assert np.abs(pixel_pulls(logits, mask)["Soft Dice loss"]).max() > 0
 
 
 def test_scores_of_the_empty_mask():
@@ -75,13 +76,13 @@ def test_scores_of_the_empty_mask():
 
 
 def test_on_the_empty_mask_dice_hardly_pulls_and_cross_entropy_does():
-    pulls = pushes(predicted_logits(Shape(radius=5)), truth("Empty mask"))
+    pulls = pixel_pulls(predicted_logits(Shape(radius=5)), truth("Empty mask"))
     dice, entropy = (np.abs(pulls[name]).max() for name in ("Soft Dice loss", "Cross-entropy"))
     assert dice < 1e-6 < 1e-4 < entropy
 
 
 def test_for_a_tiny_object_dice_pulls_much_harder():
-    pulls = pushes(predicted_logits(Shape(right=3, radius=1.5)), truth("Rare tiny object"))
+    pulls = pixel_pulls(predicted_logits(Shape(right=3, radius=1.5)), truth("Rare tiny object"))
     assert np.abs(pulls["Soft Dice loss"]).max() > 5 * np.abs(pulls["Cross-entropy"]).max()
 
 
@@ -92,7 +93,7 @@ def test_where_it_is_sure_and_wrong_dice_hardly_pulls():
     middle = (0, SIDE // 2, SIDE // 2)
     assert mask[middle] == 1
     for name, grows in (("Cross-entropy", True), ("Soft Dice loss", False)):
-        weak, strong = (pushes(logits, mask)[name][middle[1:]] for logits in (unsure, sure))
+        weak, strong = (pixel_pulls(logits, mask)[name][middle[1:]] for logits in (unsure, sure))
         assert weak > 0 and strong > 0
         assert (strong > weak) == grows
 
@@ -100,12 +101,12 @@ def test_where_it_is_sure_and_wrong_dice_hardly_pulls():
 def test_the_pull_of_cross_entropy_is_truth_minus_probability():
     logits, mask = predicted_logits(Shape()), truth(DISC)
     expected = (mask[0] - logits[0, 0].sigmoid()) / SIDE**2
-    assert pushes(logits, mask)["Cross-entropy"] == pytest.approx(expected.numpy(), abs=1e-9)
+    assert pixel_pulls(logits, mask)["Cross-entropy"] == pytest.approx(expected.numpy(), abs=1e-9)
 
 
 def test_a_step_along_the_pull_lowers_each_loss():
     logits, mask = predicted_logits(Shape()), truth(DISC)
-    for name, pull in pushes(logits, mask).items():
+    for name, pull in pixel_pulls(logits, mask).items():
         assert LOSSES[name](logits + torch.from_numpy(pull) * 10, mask) < LOSSES[name](logits, mask)
 
 
@@ -143,16 +144,16 @@ def test_the_curves_run_through_the_value_of_now(bench):
 
 def test_the_strip_has_a_column_for_each_title(bench):
     instrument = bench._instrument
-    assert instrument.strip_size == [6 * (SIDE + 2), SIDE]
+    assert instrument.strip_size == [6 * (SIDE + GAP) - GAP, SIDE]
     assert len(instrument.strip_titles) == 6
     picture = np.frombuffer(instrument.strip, np.uint8).reshape(SIDE, -1, 3)
-    assert (picture[:, 1 : SIDE + 1, 0] == 255 * truth(DISC)[0].numpy()).all()
+    assert (picture[:, :SIDE, 0] == 255 * truth(DISC)[0].numpy()).all()
 
 
 def test_scales_are_shared_or_each_its_own(bench):
     touch(bench, "truth", "Empty mask")
     assert "in all three" in bench._instrument.caption[-1][0]
-    dice = slice(4 * (SIDE + 2) + 1, 5 * (SIDE + 2) - 1)
+    dice = slice(4 * (SIDE + GAP), 5 * (SIDE + GAP) - GAP)
     tile = np.frombuffer(bench._instrument.strip, np.uint8).reshape(SIDE, -1, 3)[:, dice]
     assert (tile == 255).all()  # on one scale the pull of Dice cannot be seen
     touch(bench, "same_scale", False)

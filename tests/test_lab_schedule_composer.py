@@ -39,7 +39,7 @@ def test_every_schedule_has_its_sliders():
 
 
 def test_one_cycle_stepped_per_epoch_never_gets_off_the_ground():
-    """FACTS 3.2: one-cycle up to 1.0 over 10 epochs of 25 steps, moved on once an epoch, goes from 0.040 to 0.075."""
+    """One-cycle up to 1.0 over 10 epochs of 25 steps, moved on once an epoch, goes from 0.040 to 0.075."""
     plan = Plan("one_cycle", base_lr=1.0, epochs=10, steps_per_epoch=25)
     meant = rates(plan, FALLING)
     bug = stepped_per_epoch(meant, 25)

@@ -262,6 +262,18 @@ def test_evaluating_leaves_the_mode_alone(training):
     assert differences(weights(run.model), before) == []  # and no BatchNorm statistics taken
 
 
+def test_a_trained_model_is_ready_to_predict():
+    """Used by hand after the run, it drops nothing out and changes no BatchNorm statistics."""
+    run = fit(trainer(unet(dropout=0.5)), 2)
+    before = weights(run.model)
+    x = VAL[0].float() / 255
+    assert torch.equal(run.model(x), run.model(x))
+    assert torch.equal(run.predict(VAL[0]), (run.model(x)[:, 0] > 0).to(torch.uint8))
+    assert differences(weights(run.model), before) == []
+    fit(run, 3)  # and it can be trained on
+    assert differences(weights(run.model), before)
+
+
 def test_predict():
     run = fit(trainer(), 1)
     ids = run.predict(VAL[0])

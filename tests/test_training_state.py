@@ -99,10 +99,10 @@ def test_killed_and_resumed(tmp_path, uninterrupted, scheduler):
 
 
 @pytest.mark.parametrize(
-    "scheduler, step", [(name, 5 * STEPS + 2) for name in SCHEDULES] + [("cosine", 5 * STEPS), ("plateau", 5 * STEPS)]
+    "scheduler, step", [(name, 3 * STEPS + 2) for name in SCHEDULES] + [("cosine", 5 * STEPS), ("plateau", 5 * STEPS)]
 )
 def test_saved_and_resumed(tmp_path, uninterrupted, scheduler, step):
-    """In the middle of an epoch, and at the end of one."""
+    """In the middle of an epoch, while the hand holds the rate; and at the end of one, when the schedule has it again."""
     stopped_at(step, scheduler).save(tmp_path / "state")
     run = go_on(ul.Trainer.resume(tmp_path / "state", TRAIN, VAL))
     assert differences(whole(run), uninterrupted(scheduler)) == []

@@ -1,5 +1,11 @@
 """unetlab: learn to train a U-Net, with the training run in your hand. ``import unetlab as ul``."""
 
+import os
+
+# Threads that wait shall sleep, not spin: beside a busy browser, spinning made a training step ten times slower.
+# OpenMP reads this once, when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from unetlab.augment import Augment, make_augment
 from unetlab.checkpoint import CheckpointError
 from unetlab.controls import Controls, Script

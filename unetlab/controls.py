@@ -84,9 +84,20 @@ class Controls:
             self._requests.append(("stop", True))
         self._running.set()
 
+    def withdraw_stop(self) -> None:
+        """Take back a ``stop`` that came when the run had ended by itself, so that it does not end the next one."""
+        with self._lock:
+            self._requests = [request for request in self._requests if request[0] != "stop"]
+
     @property
     def paused(self) -> bool:
         return not self._running.is_set()
+
+    @property
+    def pending(self) -> dict:
+        """What was asked for and has not taken effect yet, the newest value of each name."""
+        with self._lock:
+            return dict(self._requests)
 
     def collect(self) -> list[tuple[str, object]]:
         """For the training loop: wait while paused, then return the requests made since the last call."""

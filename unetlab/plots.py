@@ -198,8 +198,8 @@ def plot_predictions(
                 axis.grid(False)
                 axis.spines[:].set_visible(False)
             _draw_image(axes[0, column], images[i])
-            axes[1, column].imshow(_painted(masks[i], len(names), ignore_index))
-            axes[2, column].imshow(_painted(predictions[i], len(names), ignore_index))
+            axes[1, column].imshow(painted(masks[i], len(names), ignore_index))
+            axes[2, column].imshow(painted(predictions[i], len(names), ignore_index))
             axes[3, column].imshow(error_map(images[i], masks[i], predictions[i], ignore_index, background))
             if scores is not None:
                 axes[0, column].set_title(f"Dice {scores[i]:.2f}", loc="center", fontsize=9, fontweight="normal")
@@ -242,7 +242,7 @@ def error_map(image, mask, prediction, ignore_index: int | None = None, backgrou
     return picture
 
 
-def _painted(ids: np.ndarray, classes: int, ignore_index: int | None) -> np.ndarray:
+def painted(ids: np.ndarray, classes: int, ignore_index: int | None) -> np.ndarray:
     """Class ids (H, W) in their colours: (H, W, 3); what does not count is grey."""
     table = np.full((256, 3), matplotlib.colors.to_rgb(IGNORED))
     table[:classes] = matplotlib.colors.to_rgba_array(class_colours(classes))[:, :3]

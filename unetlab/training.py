@@ -136,7 +136,7 @@ class Trainer:
             raise ValueError(f"train has {self.images.shape[1]} channels and val {self.val_images.shape[1]}")
         self.num_classes = self._count_classes()
         names = getattr(train, "class_names", None)
-        self._include_background = not names or names[0] != "background"
+        self.include_background = not names or names[0] != "background"
         for split, masks in (("train", self.masks), ("val", self.val_masks)):
             check_class_ids(masks, self.num_classes, ignore_index, split)
 
@@ -296,9 +296,8 @@ class Trainer:
             "lr": self.history.steps[-1]["lr"],
             "seconds": time.perf_counter() - started,
         }
-        self.history.epochs.append(row)
         decision = self._keeper.update(row[self._keeper.monitor])
-        row["wait"] = decision.wait
+        self.history.epochs.append(row | {"wait": decision.wait})  # whole, for a lab may be reading
         if self.watched:
             self.watched_predictions[self.epoch] = self.predict(self.val_images[self.watched])
         if decision.improved:
@@ -422,7 +421,7 @@ class Trainer:
         metrics = SegmentationMetrics(
             self.num_classes,
             zero_division=1.0 if self.num_classes == 1 else math.nan,
-            include_background=self._include_background,
+            include_background=self.include_background,
             ignore_index=self.ignore_index,
         )
         total = torch.zeros((), device=self.device, dtype=torch.float64)

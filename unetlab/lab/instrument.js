@@ -25,8 +25,8 @@ function shown(spec, value) {
 
 const HOLD = 400; // ms after a touch in which Python's answer, perhaps to an earlier touch, does not move the slider
 
-// A slider on a log scale moves in exponents; everything else moves in values.
-const inward = (spec, value) => (spec.log ? Math.log10(value) : value);
+// A slider on a log scale moves in exponents, and shows 0 at its left end; everything else moves in values.
+const inward = (spec, value) => (spec.log ? Math.max(Math.log10(value), -99) : value);
 const outward = (spec, value) => (spec.log ? 10 ** value : +value);
 
 function makeControl(spec, send) {
@@ -57,14 +57,13 @@ function makeControl(spec, send) {
   input.step = spec.step;
   const value = element("output", { for: id, class: "ul-value" });
   let pending = null, touched = 0, late = 0;
-  const tell = () => {
-    const now = outward(spec, input.value);
+  const tell = (now) => {
     value.textContent = shown(spec, now);
     input.setAttribute("aria-valuetext", shown(spec, now));
-    return now;
   };
   input.addEventListener("input", () => {
-    const now = tell();
+    const now = outward(spec, input.value);
+    tell(now);
     touched = performance.now();
     if (pending === null) requestAnimationFrame(() => { send({ id: spec.id, value: pending }); pending = null; });
     pending = now; // at most one message a frame while dragging, and always the newest value
@@ -79,8 +78,7 @@ function makeControl(spec, send) {
       const left = touched + HOLD - performance.now();
       if (left > 0) { late = setTimeout(() => this.set(v), left); return; }
       input.value = inward(spec, v);
-      tell();
-      if (spec.log) value.textContent = shown(spec, v); // the exact value, not the slider's nearest step
+      tell(v); // the exact value, not the slider's nearest step
     },
   };
 }
@@ -90,7 +88,7 @@ function makeControl(spec, send) {
 function niceTicks(low, high, count) {
   const raw = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= 0.75 * raw);
   const ticks = [];
   for (let t = Math.ceil(low / step) * step; t <= high + step * 1e-9; t += step) ticks.push(+t.toPrecision(12));
   return ticks;
@@ -99,7 +97,7 @@ function niceTicks(low, high, count) {
 function logTicks(low, high) {
   const ticks = [];
   for (let e = Math.floor(low); e <= Math.ceil(high); e++)
-    for (const m of high - low > 2.5 ? [1] : [1, 3]) {
+    for (const m of high - low > 2.5 ? [1] : high - low > 1 ? [1, 3] : [1, 2, 3, 5]) {
       const t = Math.log10(m) + e;
       if (t >= low && t <= high) ticks.push(t);
     }
@@ -136,6 +134,7 @@ class Chart {
     this.panel = panel;
     this.title.textContent = panel.title;
     this.canvas.setAttribute("aria-label", panel.label || panel.title);
+    this.node.classList.toggle("ul-chart-wide", Boolean(panel.wide));
     this.canvas.style.cursor = panel.touch ? "crosshair" : "default";
     const width = this.canvas.clientWidth, height = this.canvas.clientHeight, ratio = window.devicePixelRatio || 1;
     if (!width) return;
@@ -208,8 +207,9 @@ class Chart {
       else { c.moveTo(X(mark.x), top); c.lineTo(X(mark.x), height - bottom); }
       c.stroke();
       if (mark.text) {
-        c.fillStyle = mark.color || ink;
-        const atRight = mark.y === undefined && X(mark.x) + 4 + c.measureText(mark.text).width > width - right;
+        c.fillStyle = ink;
+        const long = c.measureText(mark.text).width + 4;
+        const atRight = mark.y === undefined && (mark.before ? X(mark.x) - long > left : X(mark.x) + long > width - right);
         c.textAlign = mark.y !== undefined || atRight ? "right" : "left";
         const [tx, ty] = mark.y !== undefined ? [width - right - 3, Y(lift(mark.y)) - 13] : [X(mark.x) + (atRight ? -4 : 4), top + 13 * (mark.row || 0)];
         c.fillText(mark.text, tx, Math.max(ty, 0));
@@ -278,7 +278,8 @@ function render({ model, el }) {
     rows.get(row).append(controls[spec.id].node);
   }
   const bar = element("progress", { class: "ul-progress", max: "1", value: "0", "aria-label": "Progress" });
-  const status = element("div", { class: "ul-status", role: "status" });
+  // Four times a second is too often to be read aloud; what went wrong is.
+  const status = element("div", { class: "ul-status", role: "status", "aria-live": "off" });
   const alert = element("div", { class: "ul-alert", role: "alert" });
   const table = element("table", { class: "ul-table" });
   const charts = element("div", { class: "ul-charts" });
@@ -297,6 +298,8 @@ function render({ model, el }) {
     while (drawn.length < panels.length) drawn.push(new Chart(charts, send));
     panels.forEach((p, i) => drawn[i].draw(p, data));
   };
+  let asked = 0; // charts and their numbers come together and are drawn once, when the page is
+  const drawSoon = () => { asked ||= requestAnimationFrame(() => { asked = 0; drawCharts(); }); };
   const drawStrip = () => {
     const [width, height] = model.get("strip_size"), pixels = model.get("strip");
     strip.hidden = !width || !pixels || pixels.byteLength !== width * height * 3;
@@ -357,15 +360,19 @@ function render({ model, el }) {
     setValues();
   };
   const listeners = {
-    panels: drawCharts, data: drawCharts, strip: drawStrip, strip_titles: writeTitles, caption: writeCaption, table: writeTable,
+    panels: drawSoon, data: drawSoon, strip: drawStrip, strip_titles: writeTitles, caption: writeCaption, table: writeTable,
     status: writeStatus, values: setValues, enabled: setEnabled, ranges: setRanges,
   };
   for (const [name, listener] of Object.entries(listeners)) model.on(`change:${name}`, listener);
   const resized = new ResizeObserver(drawCharts);
   resized.observe(charts);
+  const recoloured = new MutationObserver(drawCharts); // light to dark
+  recoloured.observe(document.body, { attributes: true });
   setRanges(); setEnabled(); writeStatus(); writeTitles(); writeCaption(); writeTable(); drawStrip(); drawCharts();
   return () => {
     resized.disconnect();
+    recoloured.disconnect();
+    cancelAnimationFrame(asked);
     for (const [name, listener] of Object.entries(listeners)) model.off(`change:${name}`, listener);
   };
 }

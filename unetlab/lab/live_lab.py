@@ -5,20 +5,25 @@ returns and the notebook stays free. What a control means is in ``session.py``; 
 this file binds the two: it draws the session four times a second and passes on what was touched.
 """
 
+import atexit
+import math
 import threading
 import time
+import warnings
 from bisect import bisect_left, bisect_right
 
+import matplotlib
 import numpy as np
 import torch
 from IPython.display import display
 
 from unetlab.controls import Script
 from unetlab.history import History
+from unetlab.ingredients import crop_to
 from unetlab.lab.instrument import Curves, Instrument
 from unetlab.lab.session import Session
 from unetlab.metrics import dice_score
-from unetlab.plots import FALSE_ALARM, MISS, describe_history, error_map, plot_history, show
+from unetlab.plots import FALSE_ALARM, IGNORED, MISS, describe_history, error_map, painted, plot_history, show
 from unetlab.training import Trainer
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -42,6 +47,7 @@ CONTROLS = [
     {"id": "replay", "kind": "button", "label": "Replay", "row": 2, "hint": "Train again from the start, same moves"},
     {"id": "save", "kind": "button", "label": "Save moves", "row": 2, "hint": "Write moves.json beside the notebook"},
 ]
+SLIDERS = {control["id"] for control in CONTROLS if control["kind"] == "range"}
 
 
 class LiveLab:
@@ -61,18 +67,20 @@ class LiveLab:
         self.session = Session(trainer, epochs, script)
         count = len(trainer.val_images)
         trainer.watched = np.unique(np.linspace(0, count - 1, PICTURES).astype(int)).tolist()
+        self._images = trainer.val_images[trainer.watched].cpu()  # once and here: a GPU is for the training thread
+        self._masks = trainer.val_masks[trainer.watched].cpu()
         self._curves = {}  # Run name -> LiveCurves
-        self._touched: dict[str, tuple[float, float]] = {}  # control -> (value, when): a hand is not overruled at once
         self._scrubbed: int | None = None  # the epoch that the strip shows; None follows the run
         self._strip_key = None
         self._speed = Speed()
         self._message: str | None = None
-        self._drawing = threading.Lock()
+        self._drawing = threading.RLock()  # held while the lab is drawn, and while a hand changes what there is to draw
+        self._drawn: threading.Thread | None = None  # the training thread that is being drawn
         self._refresher: threading.Thread | None = None
         self._closed = False
-        adjustable = trainer.controls.adjustable
-        self.instrument = Instrument("Live lab", CONTROLS, self._touch)
-        self._fixed = {name: name in adjustable for name in ("patience", "min_delta")}
+        values = self._values(trainer)  # a slider has room for the value that the run starts with
+        controls = [c | {"max": max(c["max"], values.get(c["id"], 0))} if "max" in c else c for c in CONTROLS]
+        self.instrument = Instrument("Live lab", controls, self._touch)
         self.refresh()
 
     # ------------------------------------------------------------------------------------------- for the notebook
@@ -96,15 +104,18 @@ class LiveLab:
             the ``History`` of the run in hand.
 
         Raises:
-            the exception that ended the run, if one did.
+            the exception that ended the run, if one did. A loss that is no longer finite is a warning.
         """
         self.session.wait(timeout)
         self.refresh()
-        runs = {run.name: run.trainer.history for run in self.session.runs if len(run.trainer.history)}
+        runs = {run.name: _so_far(run.trainer.history) for run in self.session.runs if len(run.trainer.history)}
         if runs:
             alt = " ".join(f"{name}: {describe_history(history)}" for name, history in runs.items())
             show(plot_history(runs if len(runs) > 1 else next(iter(runs.values()))), alt)
-        return self.session.trainer.history
+        trainer = self.session.trainer
+        if trainer.diverged:
+            warnings.warn(trainer.history.stop_reason, RuntimeWarning, stacklevel=2)
+        return trainer.history
 
     def close(self) -> None:
         """Stop the run and its drawing, and take the lab off the page."""
@@ -116,7 +127,8 @@ class LiveLab:
 
     def replay(self, moves: Script | list) -> None:
         """Train a run from the start with these moves, for example ``Script.from_json("moves.json")``."""
-        self.session.replay(moves)
+        with self._drawing:
+            self.session.replay(moves)
         self._keep_drawing()
 
     def save_moves(self, path="moves.json") -> None:
@@ -136,63 +148,76 @@ class LiveLab:
             elif name == "stop":
                 session.stop()
             elif name in ("lr", "patience", "min_delta"):
-                self._touched[name] = (value, time.monotonic())
                 session.set(**{name: value})
             elif name == "release":
-                self._touched.pop("lr", None)
                 session.release()
             elif name == "epoch":
                 self._scrubbed = int(value) if value < session.trainer.epoch else None
-            elif name == "rewind":
-                session.rewind(self._chosen_epoch)
-                self._scrubbed = None
-            elif name == "fork":
-                session.fork(self._chosen_epoch, lr=self._hand("lr"))
-                self._scrubbed = None
-            elif name == "replay":
-                session.replay()
-                self._scrubbed = None
             elif name == "save":
                 session.save_moves("moves.json")
                 self._message = "The moves are in moves.json, beside this notebook."
+            else:
+                self._go_back(name)
         except (ValueError, OSError) as error:  # the lab is where a learner looks, so it is said there
             self._message = str(error)
-        self.refresh()
         self._keep_drawing()
+        if not (session.training and name in SLIDERS):  # while it trains, a dragged slider waits for the next drawing
+            self.refresh()
+
+    def _go_back(self, how: str) -> None:
+        """Rewind, fork or replay. Nothing is drawn meanwhile, for it changes what there is to draw."""
+        session, epoch = self.session, self._chosen_epoch
+        with self._drawing:
+            if how == "rewind":
+                session.rewind(epoch)
+            elif how == "fork":
+                session.fork(epoch, **self._in_hand())
+            else:
+                session.replay()
+            self._scrubbed = None
 
     @property
     def _chosen_epoch(self) -> int:
         return self.session.trainer.epoch if self._scrubbed is None else self._scrubbed
 
-    def _hand(self, name: str) -> float | None:
-        """The value that a control was moved to since the last run was taken up, None if it was not touched."""
-        return self._touched[name][0] if name in self._touched else None
+    def _in_hand(self) -> dict:
+        """What a fork takes along: the rate that the hand holds, and what it asked for since the last step."""
+        trainer = self.session.trainer
+        rates = [move.new for move in trainer.history.moves if move.name == "lr"]
+        held = {"lr": rates[-1] if rates else None} | trainer.controls.pending
+        return {name: v for name, v in held.items() if name in trainer.controls.adjustable and v is not None}
 
     # ----------------------------------------------------------------------------------------------- drawing
 
     def _keep_drawing(self) -> None:
-        """Draw four times a second while the run trains, in a thread that ends with it."""
-        if self.session.training and (self._refresher is None or not self._refresher.is_alive()):
-            self._refresher = threading.Thread(target=self._draw_while_training, name="unetlab-drawing", daemon=True)
+        """Draw four times a second while the run trains, in a thread that ends with that of the run."""
+        training = self.session.thread
+        if training is not self._drawn:
+            self._drawn = training
+            self._refresher = threading.Thread(target=self._draw, args=(training,), name="unetlab-drawing", daemon=True)
             self._refresher.start()
 
-    def _draw_while_training(self) -> None:
-        while self.session.training and not self._closed:
-            self.refresh()
-            time.sleep(REFRESH)
-        if not self._closed:
-            self.refresh()
+    def _draw(self, training: threading.Thread) -> None:
+        atexit.register(self.close)  # as in Session: no thread may be at work when the process ends
+        try:
+            while training.is_alive() and not self._closed:
+                self.refresh()
+                training.join(REFRESH)
+            if not self._closed:
+                self.refresh()
+        finally:
+            atexit.unregister(self.close)
 
     def refresh(self) -> None:
         """Draw the session as it is now."""
-        with self._drawing:
-            session, trainer = self.session, self.session.trainer
-            self.instrument.values = self._values(trainer)
-            self.instrument.enabled = self._enabled()
-            self.instrument.ranges = {"epoch": [0, max(trainer.epoch, 1)]}
-            self.instrument.status = self._status(trainer)
+        with self._drawing, self.instrument.hold_sync():
+            session, trainer, instrument = self.session, self.session.trainer, self.instrument
+            instrument.ranges = {"epoch": [0, max(trainer.epoch, 1)]}
+            instrument.values = self._values(trainer)
+            instrument.enabled = self._enabled(trainer)
+            instrument.status = self._status(trainer)
             curves = Curves()
-            self.instrument.show_curves(self._panels(curves), curves)
+            instrument.show_curves(self._panels(curves), curves)
             key = [(run.name, self._shown_epoch(run.trainer)) for run in session.runs]
             if key != self._strip_key and self._shown_epoch(trainer) is not None:
                 self._strip_key = key
@@ -202,16 +227,14 @@ class LiveLab:
         now = {"lr": trainer.optimizer.param_groups[0]["lr"], "epoch": self._chosen_epoch}
         if trainer.early_stopping:
             now |= {"patience": trainer.early_stopping.patience, "min_delta": trainer.early_stopping.min_delta}
-        for name, (value, when) in self._touched.items():
-            # Until the next step has taken a move up, the slider shows the hand's value.
-            if time.monotonic() - when < 2 * REFRESH or not self.session.training:
-                now[name] = value
-        return now
+        # Until the next step takes it up, a slider shows what the hand asked for.
+        return now | {name: v for name, v in trainer.controls.pending.items() if name in now and v is not None}
 
-    def _enabled(self) -> dict:
-        state = self.session.state
-        trained = self.session.trainer.step > 0
-        return self._fixed | {
+    def _enabled(self, trainer: Trainer) -> dict:
+        state, trained = self.session.state, trainer.step > 0
+        return {
+            "patience": "patience" in trainer.controls.adjustable,
+            "min_delta": "min_delta" in trainer.controls.adjustable,
             "start": state in ("ready", "stopped", "failed"),
             "pause": state == "training",
             "resume": state == "paused",
@@ -219,7 +242,7 @@ class LiveLab:
             "rewind": trained,
             "fork": trained,
             "replay": trained,
-            "save": bool(self.session.trainer.history.moves),
+            "save": bool(trainer.history.moves),
         }
 
     def _status(self, trainer: Trainer) -> dict:
@@ -245,7 +268,7 @@ class LiveLab:
         lines = [line for line in (problem, self._message, *trainer.notes) if line]
         return {
             "text": " · ".join([*parts, device]),
-            "progress": trainer.step / total,
+            "progress": min(trainer.step / total, 1),
             "problem": "\n".join(lines) or None,
         }
 
@@ -266,27 +289,30 @@ class LiveLab:
             rate.append(curves.line(x, rates, name=name, steps=True, **style))
             if run.trainer.early_stopping:
                 counter.append(curves.line(epochs, waits, name=name, dots=2.5, **style))
-        moves = [{"x": m.step / trainer.steps_per_epoch} for m in trainer.history.moves if m.name != "stop"]
+        furthest = max(run.trainer.epoch for run in runs)
+        end = max(furthest, min(self.session.epochs, max(5, round(1.3 * (furthest + 1)))))
+        live = self._curves[self.session.run.name]
+        rates = _move_marks(trainer, apart=end / 6)
+        moves = [{"x": mark["x"]} for mark in rates]
+        best = _best_mark(trainer, live)
+        now = f"training {_last(live.losses)}, validation {_last(live.val_losses)}"
         panels = [
-            {"title": "Loss", "series": loss, "marks": moves},
-            {"title": "Validation Dice", "series": dice, "marks": moves + self._best_mark(), "ylim": [0, 1]},
-            {"title": "Learning rate (log)", "series": rate, "marks": moves + _rate_marks(trainer), "log": True},
+            {"title": "Loss", "series": loss, "marks": moves + best, "label": now},
+            {"title": "Validation Dice", "series": dice, "marks": moves + best, "label": _last(live.dices)},
+            {"title": "Learning rate (log)", "series": rate, "marks": rates, "log": True, "label": _last(live.rates)},
         ]
+        panels[1]["ylim"] = [0, 1]
         if trainer.early_stopping:
-            patience, waits = trainer.early_stopping.patience, self._curves[self.session.run.name].waits
+            patience = trainer.early_stopping.patience
             line = {"y": patience, "text": f"patience {patience}", "color": "#D55E00", "dash": "dashed", "width": 1.5}
             panel = {"title": "Evaluations without improvement", "series": counter, "marks": [*moves, line]}
-            panels.append(panel | {"ylim": [0, max([patience, *waits, 1]) * 1.15]})
-        furthest = max(run.trainer.epoch for run in runs) + 1
-        xlim = [0, min(self.session.epochs, max(5, round(1.3 * furthest)))]
-        described = f"over the epochs, {len(runs)} run{'s' * (len(runs) > 1)}"
-        return [panel | {"xlabel": "epoch", "xlim": xlim, "label": f"{panel['title']} {described}"} for panel in panels]
-
-    def _best_mark(self) -> list[dict]:
-        best = self._curves[self.session.run.name].best
-        if best is None:
-            return []
-        return [{"x": best[0], "text": f"best {best[1]:.3f}", "color": "#009E73", "dash": "dashed"}]
+            panel["label"] = f"{_last(live.waits)} of patience {patience}"
+            panels.append(panel | {"ylim": [0, max([patience, *live.waits, 1]) * 1.15]})
+        others = f", {len(runs)} runs" if len(runs) > 1 else ""
+        for panel in panels:
+            label = f"{panel['title']} over the epochs{others}; {self.session.run.name} now: {panel['label']}"
+            panel |= {"xlabel": "epoch", "xlim": [0, end], "label": label}
+        return panels
 
     def _shown_epoch(self, trainer: Trainer) -> int | None:
         """The newest epoch with predictions, up to the one that is scrubbed to."""
@@ -295,30 +321,32 @@ class LiveLab:
 
     def _draw_strip(self) -> None:
         trainer = self.session.trainer
-        step = max(-(-max(trainer.val_images.shape[-2:]) // PICTURE_SIDE), 1)
-        images = trainer.val_images[trainer.watched][..., ::step, ::step].cpu()
-        masks = trainer.val_masks[trainer.watched]
+        classes, ignored = trainer.num_classes, trainer.ignore_index
         epoch = self._shown_epoch(trainer)
         guesses = trainer.watched_predictions[epoch]
-        classes = trainer.num_classes
-        truth = masks.cpu()
+        images, truth = crop_to(self._images, guesses), crop_to(self._masks, guesses)
+        empty = 1.0 if classes == 1 else math.nan  # as in the trainer's validation Dice
         scores = [
-            dice_score(g[None], m[None], classes, ignore_index=trainer.ignore_index)
-            for g, m in zip(guesses, truth, strict=True)
+            dice_score(
+                guess[None],
+                mask[None],
+                classes,
+                zero_division=empty,
+                include_background=trainer.include_background,
+                ignore_index=ignored,
+            )
+            for guess, mask in zip(guesses, truth, strict=True)
         ]
         order = np.argsort(scores, kind="stable")
-        top = max(classes - 1, 1)
-        rows = [[_rgb(images[i]) for i in order]]
-        rows += [[_grey(m[i][::step, ::step], top) for i in order] for m in (truth, guesses)]
+        thin = slice(None, None, -(-max(guesses.shape[1:]) // PICTURE_SIDE))
+        images, truth, guesses = (part[order][..., thin, thin].numpy() for part in (images, truth, guesses))
+        rows = [_rgb(images), painted(truth, classes, ignored), painted(guesses, classes, ignored)]
         shown = [run for run in self.session.runs if self._shown_epoch(run.trainer) is not None][-3:]
         bars = [None, None, None]
         for run in shown:
-            predictions = run.trainer.watched_predictions[self._shown_epoch(run.trainer)]
-            errors = [
-                error_map(images[i], truth[i][::step, ::step], predictions[i][::step, ::step], trainer.ignore_index)
-                for i in order
-            ]
-            rows.append([(error * 255).astype(np.uint8) for error in errors])
+            guesses = run.trainer.watched_predictions[self._shown_epoch(run.trainer)][order][..., thin, thin]
+            background = 0 if classes == 1 or not trainer.include_background else None
+            rows.append([error_map(*trio, ignored, background) for trio in zip(images, truth, guesses, strict=True)])
             bars.append(COLOURS[self.session.runs.index(run) % len(COLOURS)])
         self.instrument.show_strip(_mosaic(rows, bars))
         self.instrument.caption = [
@@ -326,17 +354,46 @@ class LiveLab:
             ["rows: image, truth, prediction, errors", None],
             ["missed", MISS],
             ["false alarm", FALSE_ALARM],
+            *([["does not count", IGNORED]] if (truth == ignored).any() else []),
             *([run.name, colour] for run, colour in zip(shown, bars[3:], strict=True) if len(shown) > 1),
         ]
 
 
-def _rate_marks(trainer: Trainer) -> list[dict]:
-    """The values of the last moves of the rate, to be written at their marks."""
-    return [
-        {"x": m.step / trainer.steps_per_epoch, "text": "schedule" if m.new is None else f"{m.new:.2g}"}
-        for m in trainer.history.moves
-        if m.name == "lr"
-    ][-8:]
+def _so_far(history: History) -> History:
+    """A copy, for a run may go on while it is drawn (``wait(timeout)``)."""
+    return history.truncated(len(history), len(history.steps), len(history.moves))
+
+
+def _move_marks(trainer: Trainer, apart: float) -> list[dict]:
+    """A mark at every step with a move. Those of the rate name the new one; of several close together, the last."""
+    marks = {}
+    for move in trainer.history.moves:
+        if move.name != "stop":
+            mark = marks.setdefault(move.step, {"x": move.step / trainer.steps_per_epoch})
+            if move.name == "lr":
+                mark["text"] = "schedule" if move.new is None else f"{move.new:.2g}"
+    named = math.inf
+    for mark in reversed(marks.values()):
+        if "text" in mark and named - mark["x"] < apart:
+            del mark["text"]
+        elif "text" in mark:
+            named = mark["x"]
+    return list(marks.values())
+
+
+def _best_mark(trainer: Trainer, live: "LiveCurves") -> list[dict]:
+    """The epoch whose weights early stopping keeps; without it, that with the highest Dice."""
+    if trainer.early_stopping:
+        evaluation = trainer.early_stopping.best_epoch
+        best = None if evaluation is None else evaluation + 1
+    else:
+        scores = [pair for pair in zip(live.epochs, live.dices, strict=True) if not math.isnan(pair[1])]
+        best = max(scores, key=lambda pair: pair[1], default=(None, 0))[0]
+    return [] if best is None else [{"x": best, "text": f"best: epoch {best}", "color": "#009E73", "dash": "dashed"}]
+
+
+def _last(values: list) -> str:
+    return f"{values[-1]:.3g}" if values else "none yet"
 
 
 class LiveCurves:
@@ -348,29 +405,22 @@ class LiveCurves:
     def _clear(self) -> None:
         self.step_epochs, self.losses, self.rates = [], [], []
         self.epochs, self.val_losses, self.dices, self.waits = [], [], [], []
-        self.best: tuple[int, float] | None = None  # (epoch, Dice)
-        self._history = None
+        self._newest: dict | None = None  # the last row of a step that was taken
 
     def update(self, trainer: Trainer) -> None:
-        history = trainer.history
-        if (
-            history is not self._history
-            or len(history.epochs) < len(self.epochs)
-            or len(history.steps) < len(self.losses)
-        ):
+        history, known = trainer.history, len(self.losses)
+        if known and history.steps[known - 1 : known] != [self._newest]:
             self._clear()  # rewound, or rolled back
-            self._history = history
         for row in history.steps[len(self.losses) :]:
             self.step_epochs.append((row["step"] + 1) / trainer.steps_per_epoch)
             self.losses.append(row["loss"])
             self.rates.append(row["lr"])
+            self._newest = row
         for row in history.epochs[len(self.epochs) :]:
             self.epochs.append(row["epoch"])
             self.val_losses.append(row["val_loss"])
             self.dices.append(row["val_dice"])
             self.waits.append(row["wait"])
-            if self.best is None or row["val_dice"] > self.best[1]:
-                self.best = (row["epoch"], row["val_dice"])
 
     def steps_since(self, epoch: int) -> tuple[list, list, list]:
         """Epochs (as fractions), losses and rates of the steps after an epoch, thinned to what a chart can show."""
@@ -401,29 +451,23 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _rgb(image: torch.Tensor) -> np.ndarray:
-    """(C, H, W) uint8 or scaled floats -> (H, W, 3) uint8."""
-    array = image.numpy() if image.dtype == torch.uint8 else (image.clamp(0, 1) * 255).byte().numpy()
-    return np.broadcast_to(array.transpose(1, 2, 0), (*array.shape[1:], 3))
+def _rgb(images: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) uint8 or scaled floats -> (N, H, W, 3) in [0, 1]; of more than three channels the first three."""
+    images = images / 255 if images.dtype == np.uint8 else images.clip(0, 1)
+    images = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
+    return np.broadcast_to(images.transpose(0, 2, 3, 1), (len(images), *images.shape[2:], 3))
 
 
-def _grey(labels: torch.Tensor, top: int) -> np.ndarray:
-    levels = (labels.long().clamp(0, top) * (255 // top)).byte().numpy()
-    return np.repeat(levels[..., None], 3, axis=2)
-
-
-def _mosaic(rows: list[list[np.ndarray]], bars: list[str | None]) -> np.ndarray:
-    """Pictures (H, W, 3) in rows with a gap of 2 pixels; a row may have a bar of colour at its left."""
+def _mosaic(rows: list, bars: list[str | None]) -> np.ndarray:
+    """Rows of pictures (H, W, 3) in [0, 1], 2 pixels apart, as uint8; a row may have a bar of colour at its left."""
     height, width = rows[0][0].shape[:2]
     gap, margin = 2, 5
-    mosaic = np.full(
-        (len(rows) * (height + gap) - gap, margin + len(rows[0]) * (width + gap) - gap, 3), 128, dtype=np.uint8
-    )
+    mosaic = np.full((len(rows) * (height + gap) - gap, margin + len(rows[0]) * (width + gap) - gap, 3), 0.5)
     for i, (row, bar) in enumerate(zip(rows, bars, strict=True)):
         top = i * (height + gap)
         if bar is not None:
-            mosaic[top : top + height, : margin - 1] = [int(bar[k : k + 2], 16) for k in (1, 3, 5)]
+            mosaic[top : top + height, : margin - 1] = matplotlib.colors.to_rgb(bar)
         for j, picture in enumerate(row):
             left = margin + j * (width + gap)
             mosaic[top : top + height, left : left + width] = picture
-    return mosaic
+    return (mosaic * 255).round().astype(np.uint8)

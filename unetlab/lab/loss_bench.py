@@ -1,6 +1,6 @@
 """The loss bench of ``02b_losses``: move a predicted shape over a mask; what does each loss say, and where does it pull?
 
-``truth``, ``predicted_logits``, ``measure`` and ``pushes`` are the logic, plain functions over the losses and scores of the
+``truth``, ``predicted_logits``, ``measure`` and ``pixel_pulls`` are the logic, plain functions over the losses and scores of the
 package; ``LossBench`` binds them to the instrument.
 """
 
@@ -16,7 +16,7 @@ from unetlab.losses import CompoundLoss, DiceLoss, FocalLoss, TverskyLoss
 from unetlab.metrics import class_ids, dice_score, iou_score
 from unetlab.plots import FALSE_ALARM, MISS, error_map
 
-SIDE = 48  # pixels
+SIDE, GAP = 48, 2  # pixels of a tile and between two tiles
 TRUTHS = {"Disc, radius 10": 10.0, "Rare tiny object": 1.5, "Empty mask": 0.0}
 LOSSES = {
     "Cross-entropy": CompoundLoss(lambda_dice=0.0),
@@ -27,8 +27,8 @@ LOSSES = {
 }
 PULLING = list(LOSSES)[:3]  # those whose pixels are drawn
 LINES = {"Cross-entropy": ("#0072B2", "solid"), "Soft Dice loss": ("#D55E00", "dashed")}
-LINES["Compound (CE + Dice)"] = ("#009E73", "dashdot")
-RAISED, LOWERED = "#E66100", "#0072B2"  # told apart by colour-blind readers, and by their meaning: warm raises
+LINES["Compound (CE + Dice)"] = ("#009E73", "dotted")
+RAISED, LOWERED = "#B2182B", "#2166AC"  # red and blue, which colour-blind readers can tell apart
 
 CONTROLS = [
     {"id": "truth", "kind": "select", "label": "Truth", "options": list(TRUTHS)},
@@ -45,7 +45,10 @@ CONTROLS = [
 @dataclass(frozen=True)
 class Shape:
     """A predicted disc: its shift from the centre and its radius in pixels; ``sharpness``: logits a pixel at its outline;
-    ``confidence``: the probability far inside, and one minus that far outside."""
+    ``confidence``: the probability far inside, and one minus that far outside.
+
+    A field may be a tensor (n, 1, 1): then it stands for n discs.
+    """
 
     right: float = 6
     down: float = 0
@@ -54,10 +57,10 @@ class Shape:
     confidence: float = 0.95
 
 
-def _distance(right: float, down: float) -> Tensor:
-    """Distance of each pixel's centre from a point, (SIDE, SIDE)."""
+def _distance(right, down) -> Tensor:
+    """Distance of each pixel's centre from a point, (SIDE, SIDE), or from several points."""
     line = torch.arange(SIDE) - (SIDE - 1) / 2
-    return torch.hypot(line[None, :] - right, line[:, None] - down)
+    return torch.hypot(line - right, line[:, None] - down)
 
 
 def truth(kind: str) -> Tensor:
@@ -66,12 +69,11 @@ def truth(kind: str) -> Tensor:
 
 
 def predicted_logits(shape: Shape) -> Tensor:
-    """Logits (1, 1, SIDE, SIDE) of a disc with a soft edge; of radius 0: background everywhere."""
+    """Logits (n, 1, SIDE, SIDE) of discs with a soft edge, mostly n = 1; of radius 0: background everywhere."""
     most = math.log(shape.confidence / (1 - shape.confidence))
-    if shape.radius == 0:
-        return torch.full((1, 1, SIDE, SIDE), -most)
-    inside = shape.sharpness * (shape.radius - _distance(shape.right, shape.down))
-    return (most * torch.tanh(inside / most))[None, None]
+    radius = torch.as_tensor(shape.radius, dtype=torch.float32)
+    inside = torch.where(radius > 0, radius - _distance(shape.right, shape.down), -math.inf)
+    return most * torch.tanh(shape.sharpness * inside / most).reshape(-1, 1, SIDE, SIDE)
 
 
 def measure(logits: Tensor, mask: Tensor) -> dict[str, float]:
@@ -80,7 +82,7 @@ def measure(logits: Tensor, mask: Tensor) -> dict[str, float]:
     return losses | {"Hard Dice": dice_score(logits, mask.long()), "IoU": iou_score(logits, mask.long())}
 
 
-def pushes(logits: Tensor, mask: Tensor) -> dict[str, np.ndarray]:
+def pixel_pulls(logits: Tensor, mask: Tensor) -> dict[str, np.ndarray]:
     """Minus the gradient of each loss for every pixel's logit, (SIDE, SIDE): where a step would raise it, where lower."""
     result = {}
     for name, loss in LOSSES.items():
@@ -137,7 +139,7 @@ class LossBench:
 
     def _refresh(self) -> None:
         mask, logits = truth(self._truth), predicted_logits(self.shape)
-        self.values, pulls = measure(logits, mask), pushes(logits, mask)
+        self.values, pulls = measure(logits, mask), pixel_pulls(logits, mask)
         predicted = class_ids(logits)
         instrument, curves = self._instrument, Curves()
         with instrument.hold_sync():
@@ -150,10 +152,10 @@ class LossBench:
             text = f"truth {int(mask.sum())} px, prediction {int(predicted.sum())} px, overlap {overlap} px"
             instrument.status = {"text": text, "progress": None, "problem": None}
             instrument.caption = [
-                ["a step raises the pixel", RAISED],
-                ["a step lowers it", LOWERED],
-                ["missed", MISS],
+                ["errors: missed", MISS],
                 ["false alarm", FALSE_ALARM],
+                ["pulls: a step raises the pixel", RAISED],
+                ["a step lowers it", LOWERED],
                 [_scales(pulls, self._same_scale), None],
             ]
 
@@ -163,7 +165,7 @@ AXES = [("right", "Shift right", range(-24, 25, 2)), ("radius", "Radius", range(
 
 def _landscape(curves: Curves, shape: Shape, mask: Tensor, name: str, label: str, positions: range) -> dict:
     """The losses along one slider, with the others where they are."""
-    logits = torch.stack([predicted_logits(replace(shape, **{name: position})) for position in positions])
+    logits = predicted_logits(replace(shape, **{name: torch.tensor(positions)[:, None, None]}))[:, None]
     series = []
     for loss, (colour, dash) in LINES.items():
         values = torch.vmap(LOSSES[loss], in_dims=(0, None))(logits, mask)
@@ -180,16 +182,16 @@ def _landscape(curves: Curves, shape: Shape, mask: Tensor, name: str, label: str
 
 
 def _mosaic(mask: Tensor, logits: Tensor, predicted: Tensor, pulls: dict, same_scale: bool) -> np.ndarray:
-    """Six tiles in a row, each with a margin of one pixel at both sides, so that all columns are equally wide."""
+    """Six tiles in a row."""
     probability = logits[0].sigmoid().numpy()
     errors = error_map(np.zeros((1, SIDE, SIDE)), mask[0], predicted[0])
     tiles = [np.repeat(255 * plane[..., None], 3, axis=2) for plane in (mask[0].numpy(), probability[0])]
     tiles.append(255 * errors)
     for name in PULLING:
         tiles.append(diverging(pulls[name], _scale(pulls, name, same_scale)))
-    strip = np.full((SIDE, len(tiles) * (SIDE + 2), 3), 128, np.uint8)
+    strip = np.full((SIDE, len(tiles) * (SIDE + GAP) - GAP, 3), 128, np.uint8)
     for i, tile in enumerate(tiles):
-        left = i * (SIDE + 2) + 1
+        left = i * (SIDE + GAP)
         strip[:, left : left + SIDE] = tile
     return strip
 

@@ -16,7 +16,7 @@ CONTROLS = [
     {"id": "pick", "kind": "range", "label": "Learning rate", "min": 1e-6, "max": 10, "step": 0.02, "log": True},
     {"id": "suggestion", "kind": "button", "label": "Take the suggestion"},
 ]
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 
 
 def recorded_test(record: dict) -> RangeTest:
@@ -85,7 +85,7 @@ class LRFinderView:
     def _test_panel(self, curves: Curves) -> dict:
         test, exponents = self._test, np.log10(self._test.lrs)
         series = [
-            curves.line(exponents, test.losses, name="loss of a step", color=BLUE, width=1, alpha=0.5),
+            curves.line(exponents, test.losses, name="loss of a step", color=SKY, width=1),
             curves.line(exponents, test.smoothed, name="smoothed", color=BLUE, width=2.5),
         ]
         marks = [{"x": math.log10(self.pick), "text": f"your pick {self.pick:.2g}", "color": ORANGE, "width": 2}]
@@ -107,8 +107,12 @@ class LRFinderView:
     def _sweep_panel(self, curves: Curves, shown: float) -> dict:
         exponents = [math.log10(lr) for lr in self._sweep]
         ends = np.array([[run["val_dice"][-1] for run in runs] for runs in self._sweep.values()]).T
-        series = [curves.line(exponents, seed, color=BLUE, width=0.01, dots=2.5, alpha=0.5) for seed in ends]
+        series = [curves.line(exponents, seed, color=SKY, width=0.01, dots=3) for seed in ends]
         series.append(curves.line(exponents, ends.mean(0), name="mean of the seeds", color=BLUE, width=2.5))
+        near = list(self._sweep).index(shown)
+        series.append(
+            curves.line([exponents[near]], [ends.mean(0)[near]], name=f"nearest, {shown:g}", color=GREEN, dots=6)
+        )
         best = exponents[int(ends.mean(0).argmax())]
         return {
             "title": "Validation Dice of recorded runs",
@@ -116,12 +120,9 @@ class LRFinderView:
             "xlabel": "learning rate (log)",
             "xlog": True,
             "xlim": LIMITS,
-            "ylim": [0, 1],
+            "ylim": [0, 1.15],  # room for the text of the mark
             "series": series,
-            "marks": [
-                {"x": math.log10(shown), "text": f"nearest {shown:g}", "color": GREEN, "dash": "dashed", "row": 1},
-                {"x": math.log10(self.pick), "text": "your pick", "color": ORANGE, "width": 2},
-            ],
+            "marks": [{"x": math.log10(self.pick), "text": f"your pick {self.pick:.2g}", "color": ORANGE, "width": 2}],
             "touch": "drag",
         }
 

@@ -1,7 +1,7 @@
 """The schedule composer of ``03b_schedules``: shape a schedule, see its curve, and see what recorded runs made of it.
 
-``rates``, ``stepped_per_epoch`` and ``recorded_runs`` are the logic; ``ScheduleComposer`` binds them to the instrument. Nothing
-is trained: the curve is that of ``unetlab.schedulers``, the losses are those of ``notebooks/records/schedules.json``.
+``rates``, ``stepped_per_epoch`` and ``recorded_runs`` are the logic; ``ScheduleComposer`` binds them to the instrument.
+Nothing is trained: the curve is that of ``unetlab.schedulers``, the losses are recorded (``notebooks/records``).
 """
 
 import math
@@ -63,7 +63,7 @@ CONTROLS = [
     {"id": "factor", "kind": "range", "label": "Factor", "row": 1, "min": 0.05, "max": 0.9, "step": 0.05},
 ]
 LABELS = {control["id"]: control["label"] for control in CONTROLS}
-BLUE, ORANGE = "#0072B2", "#D55E00"
+BLUE, SKY, ORANGE = "#0072B2", "#56B4E9", "#D55E00"
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,15 @@ class ScheduleComposer:
         plan = self.plan
         meant = rates(plan, self._metrics)
         lr = stepped_per_epoch(meant, plan.steps_per_epoch) if plan.per_epoch else meant
-        series = [curves.line(range(len(lr)), lr, name="learning rate", color=BLUE, steps=True)]
+        series = [curves.line(range(len(lr)), lr, name="learning rate", color=BLUE)]
+        facts = f"{lr[0]:.2g} at first, {lr.max():.2g} at most, {lr[-1]:.2g} at the end"
         if plan.per_epoch:
             series.append(curves.line(range(len(meant)), meant, name="as it is meant", color=ORANGE, dash="dashed"))
         elif plan.schedule == "plateau":
-            series[0]["name"] = "learning rate, for a recorded validation loss"
-        facts = f"{lr[0]:.2g} at first, {lr.max():.2g} at most, {lr[-1]:.2g} at the end"
+            facts += "; it watches a recorded validation loss"
         return {
             "title": f"Learning rate: {facts}",
+            "wide": True,
             "label": f"Learning rate over {len(lr)} steps: {facts}",
             "xlabel": "optimizer step",
             "ylim": [0, plan.base_lr * 1.05],
@@ -221,7 +222,7 @@ def _recorded_panels(curves: Curves, runs: list[dict], constant: list[dict]) -> 
     for column, title in (("val_loss", "Recorded validation loss"), ("val_dice", "Recorded validation Dice")):
         epochs = range(1, len(runs[0][column]) + 1)
         mean, flat = (np.mean([run[column] for run in group], axis=0) for group in (runs, constant))
-        series = [curves.line(epochs, run[column], color=BLUE, width=1, alpha=0.5) for run in runs]
+        series = [curves.line(epochs, run[column], color=SKY, width=1) for run in runs]
         series.append(curves.line(epochs, mean, name=f"{runs[0]['schedule']}, mean of seeds", color=BLUE, width=2.5))
         if runs[0]["schedule"] != "constant":
             series.append(curves.line(epochs, flat, name="constant rate, mean", color=ORANGE, dash="dashed"))

@@ -4,6 +4,7 @@ The live lab shows a ``Session``; tests and notebooks without a browser drive it
 fork or a replay adds a run and leaves the others as they are, to be compared.
 """
 
+import atexit
 import json
 import threading
 from dataclasses import asdict, dataclass
@@ -34,7 +35,8 @@ class Session:
 
     Attributes:
         runs: all runs; ``run`` is the one that the hand holds.
-        error: the exception that ended the training thread, None if none did.
+        thread: the newest training thread, None before the first start.
+        error: the exception that ended it, None if none did.
     """
 
     def __init__(self, trainer: Trainer, epochs: int, script: Script | None = None):
@@ -42,7 +44,7 @@ class Session:
         self.run = self.runs[0]
         self.epochs = epochs
         self.error: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
 
     @property
     def trainer(self) -> Trainer:
@@ -51,7 +53,7 @@ class Session:
     @property
     def training(self) -> bool:
         """Whether the thread is alive, also while it is paused."""
-        return self._thread is not None and self._thread.is_alive()
+        return self.thread is not None and self.thread.is_alive()
 
     @property
     def state(self) -> str:
@@ -72,14 +74,17 @@ class Session:
             return
         self.error = None
         self.trainer.controls.resume()
-        self._thread = threading.Thread(target=self._train, args=(self.run,), name="unetlab-training", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._train, args=(self.run,), name="unetlab-training", daemon=True)
+        self.thread.start()
 
     def _train(self, run: Run) -> None:
+        atexit.register(self.stop)  # a process must not end in the middle of a step: torch aborts then
         try:
-            run.trainer.fit(self.epochs, script=run.script, verbose=None)
+            run.trainer.fit(self.epochs, script=_still_to_make(run), verbose=None)
         except BaseException as error:  # kept, shown in the lab and raised by wait(): nothing is swallowed
             self.error = error
+        finally:
+            atexit.unregister(self.stop)
 
     def pause(self) -> None:
         if self.training:
@@ -94,7 +99,8 @@ class Session:
         """End the run before its next step, and wait until it has ended. ``start`` goes on from there."""
         if self.training:
             self.trainer.controls.stop()
-            self._thread.join()
+            self.thread.join()
+            self.trainer.controls.withdraw_stop()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the run has ended, or ``timeout`` seconds. An interrupt stops the run cleanly.
@@ -103,8 +109,8 @@ class Session:
             whatever ended the training thread, if it was an exception.
         """
         try:
-            if self._thread is not None:
-                self._thread.join(timeout)
+            if self.thread is not None:
+                self.thread.join(timeout)
         except KeyboardInterrupt:
             self.stop()
         if self.error is not None and not self.training:
@@ -122,17 +128,17 @@ class Session:
         """Stop, and go back to the end of an epoch (0: the start). Raises ValueError if there is no snapshot of it."""
         self.stop()
         self.trainer.rewind(epoch)
+        self.error = None
 
-    def fork(self, epoch: int, lr: float | None = None) -> Run:
-        """Stop, and train a second run from that epoch on, with another rate if ``lr`` is given.
+    def fork(self, epoch: int, **changes) -> Run:
+        """Stop, and train a second run from that epoch on, with these changes: ``fork(5, lr=1e-2)``.
 
         Raises:
-            ValueError: no snapshot of that epoch; a rate that makes no sense.
+            ValueError: no snapshot of that epoch; a change that ``Controls.set`` does not take.
         """
         self.stop()
         trainer = self.trainer.fork(epoch)
-        if lr is not None:
-            trainer.controls.set(lr=lr)
+        trainer.controls.set(**changes)
         number = sum(run.name.startswith("fork") for run in self.runs) + 1
         return self._take(Run(f"fork {number} at epoch {epoch}", trainer, since=epoch))
 
@@ -159,3 +165,11 @@ class Session:
             "environment": history.environment,
         }
         write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
+
+
+def _still_to_make(run: Run) -> Script | None:
+    """The script of a run; without the moves of a step at which it was stopped, for they are made."""
+    moves = run.trainer.history.moves
+    if run.script is None or not moves or moves[-1].name != "stop":
+        return run.script
+    return Script(move for move in run.script.moves if move[0] > moves[-1].step)

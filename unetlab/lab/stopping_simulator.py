@@ -41,11 +41,12 @@ class Outcome:
     """What a rule made of a curve. Epochs count from 1, as in a history.
 
     Attributes:
-        epochs, monitored, waits, bad, rates: at each evaluation up to the stop: its epoch, the (smoothed) value, the counter
-            of early stopping, the counter of plateau, and the rate that plateau leaves.
+        epochs, monitored, waits, bad: at each evaluation up to the stop: its epoch, the (smoothed) value, the counter of
+            early stopping and that of plateau.
+        rates: the rate of each epoch that is trained.
         stopped: the last epoch, None if the rule never stops. kept: the epoch whose weights are kept, and its ``value``.
         regret: by how much ``value`` is worse than the best epoch of the whole curve, at least 0.
-        saved: epochs that were not trained. drops: falls of the rate with which an epoch was still trained.
+        saved: epochs that were not trained. drops: how often the rate fell in time for an epoch to be trained with it.
     """
 
     epochs: list[int]
@@ -67,8 +68,10 @@ def simulate(curve: list[float], rule: Rule) -> Outcome:
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=LR)
     plateau = make_scheduler("plateau", optimizer, len(curve), mode=rule.mode, patience=rule.plateau_patience)
     epochs, monitored, waits, bad, rates = [], [], [], [], []
-    for epoch in range(rule.interval, len(curve) + 1, rule.interval):
-        value = curve[epoch - 1]
+    for epoch, value in enumerate(curve, 1):
+        rates.append(plateau.get_last_lr()[0])
+        if epoch % rule.interval:
+            continue
         if monitored:
             value = rule.smoothing * monitored[-1] + (1 - rule.smoothing) * value
         decision = stopper.update(value)
@@ -77,15 +80,13 @@ def simulate(curve: list[float], rule: Rule) -> Outcome:
         monitored.append(value)
         waits.append(decision.wait)
         bad.append(plateau.torch_scheduler.num_bad_epochs)
-        rates.append(plateau.get_last_lr()[0])
         if decision.stop:
             break
     stopped = None if stopper.stopped_epoch is None else epochs[-1]
     kept = epochs[stopper.best_epoch]
     value = curve[kept - 1]
     regret = value - min(curve) if rule.mode == "min" else max(curve) - value
-    in_force = [LR, *rates] if stopped is None and epochs[-1] < len(curve) else [LR, *rates[:-1]]
-    drops = sum(after < before for before, after in zip(in_force, in_force[1:], strict=False))
+    drops = sum(after < before for before, after in zip(rates, rates[1:], strict=False))
     saved = len(curve) - stopped if stopped else 0
     return Outcome(epochs, monitored, waits, bad, rates, stopped, kept, value, regret, saved, drops)
 
@@ -263,12 +264,28 @@ class StoppingSimulator:
                     outcome.epochs, outcome.monitored, name="what the rule sees", color=ORANGE, dash="dashed", dots=2.5
                 )
             )
-        marks = [{"x": outcome.kept, "text": f"keeps {outcome.kept}", "color": GREEN, "dash": "dashed", "width": 2}]
+        marks = [
+            {
+                "x": outcome.kept,
+                "text": f"keeps {outcome.kept}",
+                "before": True,
+                "color": GREEN,
+                "dash": "dashed",
+                "width": 2,
+            }
+        ]
         if outcome.stopped:
             text = f"stops after {outcome.stopped}"
             marks.append({"x": outcome.stopped, "text": text, "row": 1, "color": ORANGE, "width": 2})
         title = "Curve: drag to draw" if by_hand else f"{self._monitor}: drag to draw your own"
-        panel = {"title": title, "xlabel": "epoch", "xlim": [1, len(curve)], "series": series, "marks": marks}
+        panel = {
+            "title": title,
+            "xlabel": "epoch",
+            "xlim": [1, len(curve)],
+            "series": series,
+            "marks": marks,
+            "wide": True,
+        }
         ends = f"from {curve[0]:.3g} at the first epoch to {curve[-1]:.3g} at epoch {len(curve)}"
         panel |= {"label": f"{self._curve}, {ends}", "touch": "draw"}
         return panel | ({"ylim": [0, self._top]} if by_hand else {})
@@ -314,14 +331,8 @@ def _counters(curves: Curves, outcome: Outcome, rule: Rule, epochs: int) -> dict
 
 
 def _rate(curves: Curves, outcome: Outcome, epochs: int) -> dict:
-    last = outcome.stopped or epochs
-    line = curves.line(
-        [1, *outcome.epochs, last],
-        [LR, *outcome.rates, outcome.rates[-1]],
-        color=GREEN,
-        steps=True,
-        name="learning rate",
-    )
+    trained = range(1, len(outcome.rates) + 1)
+    line = curves.line(trained, outcome.rates, name="learning rate", color=GREEN, steps=True)
     return {
         "title": "Rate that plateau would set (log)",
         "label": f"Learning rate: {outcome.drops} drops before the end",
