@@ -20,8 +20,8 @@ from unetlab.lab.loss_bench import (
     _rgb,
     diverging,
     measure,
-    predicted_logits,
     pixel_pulls,
+    predicted_logits,
     truth,
 )
 

@@ -152,5 +152,13 @@ def test_every_schedule_survives_the_ends_of_its_sliders(composer, name):
             assert np.isfinite(series(composer, 0, composer._instrument.panels[0]["series"][0]["name"])[1]).all()
 
 
+def test_with_the_shipped_records_plateau_lowers_the_rate():
+    composer = ScheduleComposer()
+    touch(composer, "schedule", "plateau")
+    touch(composer, "epochs", 50)
+    rate = series(composer, 0, "learning rate")[1]
+    assert rate[-1] < rate[0]
+
+
 def test_text_where_widgets_are_dead(composer):
     assert repr(composer._instrument) == "Schedule composer: run this cell to use it"

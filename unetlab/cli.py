@@ -412,7 +412,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "loss": (_one_of(*LOSSES), "compound", "NAME", f"one of {', '.join(LOSSES)}"),
     "size": (_whole(1), None, "N", "longer side of the images in pixels (default: 256, or the set's own)"),
     "base_channels": (_whole(1, 1024), 8, "N", "width of the network's first level"),
-    "depth": (_whole(1, 8), 4, "N", "poolings of the network"),
+    "depth": (_whole(1, 8), 3, "N", "poolings of the network"),
     "val_fraction": (float, 0.2, "X", "share of the images to validate on"),
     "test_fraction": (float, 0.0, "X", "share of the images to put aside for a test"),
     "groups": (_groups, None, "FILE|REGEX", "CSV (name,group) or expression: a group stays in one split"),

@@ -1,7 +1,7 @@
 """The loss bench of ``02b_losses``: move a predicted shape over a mask; what does each loss say, and where does it pull?
 
-``truth``, ``predicted_logits``, ``measure`` and ``pixel_pulls`` are the logic, plain functions over the losses and scores of the
-package; ``LossBench`` binds them to the instrument.
+``truth``, ``predicted_logits``, ``measure`` and ``pixel_pulls`` are the logic, plain functions over the losses and scores
+of the package; ``LossBench`` binds them to the instrument.
 """
 
 import math

@@ -14,6 +14,7 @@ from unetlab.lab.records import load_record, provenance
 from unetlab.schedulers import SCHEDULES, schedule_preview
 
 EPOCHS, STEPS_PER_EPOCH = 12, 12  # of the recorded runs
+WATCHED = "Noisy, 4 validation images"  # the recorded curve that plateau watches
 
 # The sliders of each schedule, with the values that the recorded runs had.
 SHAPES = {
@@ -119,6 +120,11 @@ def stepped_per_epoch(meant: np.ndarray, steps_per_epoch: int) -> np.ndarray:
     return np.repeat(meant[: len(meant) // steps_per_epoch], steps_per_epoch)
 
 
+def watched_loss() -> list[float]:
+    """The validation loss of a recorded run of 100 epochs, one value an epoch."""
+    return next(run["val_loss"] for run in load_record("stopping")["runs"] if run["curve"] == WATCHED)
+
+
 def recorded_runs(record: dict, schedule: str, base_lr: float, per_epoch: bool = False) -> list[dict]:
     """The runs of all seeds with this schedule and the nearest base rate (on a log scale), [] if there are none."""
     stepped = "epoch" if per_epoch else "batch"
@@ -143,7 +149,7 @@ class ScheduleComposer:
 
     Args:
         record: the recorded runs, ``load_record("schedules")`` if None.
-        metrics: one value an epoch for ``plateau`` to watch, at least 50; None takes a recorded validation loss.
+        metrics: one value an epoch for ``plateau`` to watch, at least 50; ``watched_loss()`` if None.
 
     Attributes:
         plan: the ``Plan`` that the controls stand for.
@@ -151,7 +157,7 @@ class ScheduleComposer:
 
     def __init__(self, record: dict | None = None, metrics: list[float] | None = None):
         self._record = load_record("schedules") if record is None else record
-        self._metrics = load_record("stopping")["runs"][0]["val_loss"] if metrics is None else metrics
+        self._metrics = watched_loss() if metrics is None else metrics
         self.plan = Plan("one_cycle")
         self._instrument = Instrument("Schedule composer", CONTROLS, self._touch)
         self._refresh()
@@ -195,7 +201,7 @@ class ScheduleComposer:
         if plan.per_epoch:
             series.append(curves.line(range(len(meant)), meant, name="as it is meant", color=ORANGE, dash="dashed"))
         elif plan.schedule == "plateau":
-            facts += "; it watches a recorded validation loss"
+            facts += f" (it watches the recorded loss '{WATCHED}')"
         return {
             "title": f"Learning rate: {facts}",
             "wide": True,
