@@ -298,7 +298,7 @@ def test_a_mistake_with_overwrite_costs_nothing(refused, pictures, trained, tmp_
 
 # --------------------------------------------------------------------------------------- kill, resume, interrupt, diverge
 
-LONGER = [*TINY, "--epochs", 6, "--batch-size", 4, "--lr", 0.02]  # 2 steps an epoch, 12 in all
+LONGER = [*TINY, "--epochs", 6, "--batch-size", 4, "--lr", 0.02]  # 2 optimizer steps an epoch
 WAYS = {
     "cosine and moves": ["--scheduler", "cosine", "--moves", "MOVES"],
     "one_cycle": [],
@@ -306,22 +306,25 @@ WAYS = {
 }
 
 
-def run_command(arguments):
-    """The command, in a process of its own that is faster to start than `command`."""
+def run_command(arguments, before_step):
+    """The command, for a process of its own; `before_step` is called before each optimizer step."""
+    train_step = ul.Trainer.train_step
+
+    def step(run, indices):
+        before_step(run.step)
+        return train_step(run, indices)
+
+    ul.Trainer.train_step = step
     sys.exit(main([str(argument) for argument in arguments]))
 
 
-def train_and_die(arguments, step):
-    """The command, killed by the system's hardest signal before this optimizer step."""
-    train_step = ul.Trainer.train_step
+def die_before_the_eighth(step):
+    if step == 7:
+        os.kill(os.getpid(), KILL)
 
-    def step_or_die(run, indices):
-        if run.step == step:
-            os.kill(os.getpid(), KILL)
-        return train_step(run, indices)
 
-    ul.Trainer.train_step = step_or_die
-    run_command(arguments)
+def take_a_while(step):
+    time.sleep(0.1)
 
 
 def what_counts(run_dir):
@@ -343,7 +346,7 @@ def test_killed_and_resumed_equals_undisturbed(unetlab, pictures, tmp_path, way)
     line = ["train", *sources(pictures), *LONGER, *options]
     assert unetlab(*line, "--out", tmp_path / "whole")[0] == 0
     killed = tmp_path / "killed"
-    assert exit_code(process(train_and_die, [*line, "--out", killed], 7)) == -KILL
+    assert exit_code(process(run_command, [*line, "--out", killed], die_before_the_eighth)) == -KILL
     assert not (killed / "curves.png").exists()
     (tmp_path / "moves.json").unlink()  # the run has its own copy
     code, out, _ = unetlab("train", "--resume", killed)
@@ -361,11 +364,11 @@ def wait_for_epochs(run_dir, epochs, is_alive):
 
 
 def test_a_folder_in_use_and_a_kill_at_any_moment(unetlab, pictures, tmp_path):
-    line = ["train", *sources(pictures), *LONGER, "--epochs", 40]
+    line = ["train", *sources(pictures), *LONGER]
     assert unetlab(*line, "--out", tmp_path / "whole")[0] == 0
     trainer, data = network_of(tmp_path / "whole")
     run_dir = tmp_path / "killed"
-    child = process(run_command, [*line, "--out", run_dir])
+    child = process(run_command, [*line, "--out", run_dir], take_a_while)
     wait_for_epochs(run_dir, 2, child.is_alive)
     for _ in range(5):  # while it trains, the last whole checkpoint is used
         assert ul.Trainer.resume(run_dir, data.train, data.val).epoch >= 2

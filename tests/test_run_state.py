@@ -162,6 +162,14 @@ def test_tensors_among_the_options_survive_or_are_asked_for():
         assert torch.as_tensor(again["loss"]["class_weights"]).tolist() == [1.0, 3.0]
 
 
+def test_modules_among_the_options_are_asked_for():
+    packed = pack_settings(
+        {"loss": {"name": "compound", "dice": ul.DiceLoss()}, "early_stopping": None, "augment": None}
+    )
+    with pytest.raises(ValueError, match="run7 cannot hold your own loss: pass it"):
+        unpack_settings(packed, {}, "run7")
+
+
 def test_fingerprints_tell_data_apart():
     images, masks = squares(4)
     same = fingerprint(images, masks)

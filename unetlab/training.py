@@ -11,6 +11,7 @@ and dropout of a step are drawn from (seed, epoch) and (seed, step), so any step
 
 import copy
 import math
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -39,6 +40,8 @@ from unetlab.model import UNet
 from unetlab.progress import Progress
 from unetlab.run_state import Snapshots, clone, fingerprint, load, load_optimizer, pack_settings, unpack_settings
 from unetlab.schedulers import Scheduler, make_scheduler
+
+_ONE_STEP_AT_A_TIME = threading.Lock()  # several labs may train in one process
 
 
 class Trainer:
@@ -262,7 +265,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):  # leaves the caller's random numbers alone
+        # Dropout draws from the random numbers of the process: leave them to the caller as they were, and let no other
+        # run draw in between.
+        with _ONE_STEP_AT_A_TIME, torch.random.fork_rng(devices):
             generator = self._generator("step", self.step, self.device)
             torch.manual_seed(generator.initial_seed())  # for dropout
             for part in indices.split(self.batch_size):

@@ -1,6 +1,7 @@
 """Checkers for the exercises of ``01_unet_anatomy``. Each answers right, wrong (because ...) or not attempted."""
 
 from collections.abc import Callable
+from numbers import Number
 
 import torch
 
@@ -18,15 +19,22 @@ def check_pad_to_multiple(function: Callable) -> Verdict:
             return not_attempted("your function returns nothing yet: replace the dots and run the cell again.")
         if not isinstance(padded, torch.Tensor) or padded.dim() != 4:
             return wrong(f"{case} it returns {type(padded).__name__}, not a tensor (N, C, H, W).")
+        if padded.shape[:2] != x.shape[:2]:
+            return wrong(f"{case} {tuple(x.shape)} became {tuple(padded.shape)}: only H and W may change.")
         h, w = padded.shape[-2:]
-        if (h, w) == (height, width) and (height % multiple or width % multiple):
+        missing_h, missing_w = (-height) % multiple, (-width) % multiple
+        if (h, w) == (height, width) and (missing_h or missing_w):
             return wrong(f"{case} the size is unchanged. How many pixels are missing to the next multiple?")
         if h < height or w < width:
             return wrong(f"{case} the result is smaller ({h}x{w}): you cropped, and the border of the picture is lost.")
+        if missing_h != missing_w and (h, w) == (height + missing_w, width + missing_h):
+            return wrong(
+                f"{case} the result is {h}x{w}: height and width are swapped. F.pad takes the last axis first."
+            )
         if h % multiple == 0 and w % multiple:
             return wrong(f"{case} the height fits but the width is {w}: the two axes need their own padding.")
         if w % multiple == 0 and h % multiple:
-            return wrong(f"{case} the width fits but the height is {h}. F.pad takes the last axis first.")
+            return wrong(f"{case} the width fits but the height is {h}: the two axes need their own padding.")
         if h % multiple or w % multiple:
             return wrong(f"{case} the result is {h}x{w}: neither side is a multiple of {multiple}.")
         if h - height >= multiple or w - width >= multiple:
@@ -47,42 +55,44 @@ def _contains(padded: torch.Tensor, x: torch.Tensor) -> bool:
 
 def check_output_size(function: Callable) -> Verdict:
     """``output_size(size, depth)`` of the unpadded network: pixels out, or None where a pooling does not fit."""
-    for depth, size in ((4, 572), (4, 188), (2, 44), (1, 16), (3, 92)):
+    for depth, size in ((4, 572), (4, 188), (2, 44), (1, 20), (3, 92)):
         truth = UNet(base_channels=1, depth=depth, norm="none", padding="valid").output_size(size)
         answer = function(size, depth)
         case = f"for a side of {size} and depth {depth}"
         if answer is Ellipsis or (answer is None and (depth, size) == (4, 572)):
             return not_attempted("your function returns nothing yet: follow one side down the U and up again.")
+        if not isinstance(answer, Number | None):
+            return wrong(f"{case} it returns a {type(answer).__name__}, not a number of pixels.")
         if answer == truth:
             continue
         known = {
             size: "that is the input's side: unpadded 3x3 convolutions lose one pixel at each border.",
-            truth + 4: "4 pixels too many: which pair of convolutions did you leave out, one at the top or the bottom?",
-            truth + 2: "2 pixels too many: each block has two convolutions, and each loses 2 pixels.",
-            _without(size, depth, "decoder"): "the decoder has two unpadded convolutions a level too.",
-            _without(size, depth, "bottleneck"): "the bottleneck has two unpadded convolutions too.",
+            truth + 4: "4 pixels too many: the last block, at the top, has two unpadded convolutions too.",
+            _follow(size, depth, 4, 4, decoder=0): "the decoder has two unpadded convolutions a level too.",
+            _follow(size, depth, 4, bottleneck=0, decoder=4): "the bottleneck has two unpadded convolutions too.",
+            _follow(size, depth, encoder=0, bottleneck=4, decoder=4): "the encoder's convolutions are unpadded too.",
+            _follow(size, depth, 2, 2, 2): "each block has two convolutions, and each loses 2 pixels.",
+            _follow(size, depth, 8, 8, 8): "a 3x3 convolution loses 1 pixel at each border: 2 in all, 4 a block.",
             size - 8 * depth - 4: "a pixel lost below a pooling is worth two pixels above it: follow the sizes.",
         }
         return wrong(
             f"{case} you say {answer}, the network gives {truth}. {known.get(answer, 'Check it block by block.')}"
         )
-    for depth, size in ((4, 570), (2, 45)):
+    odd = "a 2x2 pooling meets an odd map, so the tile does not fit"
+    for depth, size, why in ((4, 570, odd), (2, 45, odd), (1, 16, "no pixel is left at the end")):
         answer = function(size, depth)
         if answer is not None:
-            return wrong(
-                f"for a side of {size} and depth {depth} a 2x2 pooling meets an odd map, so the tile does not fit: "
-                f"return None, not {answer}."
-            )
-    return right("572 gives 388, and you refuse the tiles that a pooling would cut unevenly.")
+            return wrong(f"for a side of {size} and depth {depth} {why}: return None, not {answer}.")
+    return right("572 gives 388, and you refuse the tiles that do not fit.")
 
 
-def _without(size: int, depth: int, part: str) -> int:
-    """The output size if the convolutions of one part were padded."""
+def _follow(size: int, depth: int, encoder: int, bottleneck: int, decoder: int) -> int:
+    """The output size if the blocks of each part lost so many pixels."""
     for _ in range(depth):
-        size = (size - 4) // 2
-    size -= 0 if part == "bottleneck" else 4
+        size = (size - encoder) // 2
+    size -= bottleneck
     for _ in range(depth):
-        size = 2 * size - (0 if part == "decoder" else 4)
+        size = 2 * size - decoder
     return size
 
 
@@ -90,6 +100,8 @@ def check_convolution_parameters(answer) -> Verdict:
     """How many numbers a 3x3 convolution from 64 to 128 channels learns, biases included: 73,856."""
     if answer is None or answer is Ellipsis:
         return not_attempted("put your number in place of the dots.")
+    if not isinstance(answer, Number):
+        return wrong(f"{answer!r} is a {type(answer).__name__}, not a number.")
     known = {
         9 * 64 * 128: "you counted the weights; each of the 128 outputs has a bias too.",
         9 * 128 + 128: "each filter looks at all 64 input channels, not at one.",

@@ -75,7 +75,7 @@ class LiveLab:
         self._speed = Speed()
         self._message: str | None = None
         self._drawing = threading.RLock()  # held while the lab is drawn, and while a hand changes what there is to draw
-        self._drawn: threading.Thread | None = None  # the training thread that is being drawn
+        self._drawn = self.session.ended  # that of the training thread which is being drawn
         self._refresher: threading.Thread | None = None
         self._closed = False
         values = self._values(trainer)  # a slider has room for the value that the run starts with
@@ -191,18 +191,18 @@ class LiveLab:
 
     def _keep_drawing(self) -> None:
         """Draw four times a second while the run trains, in a thread that ends with that of the run."""
-        training = self.session.thread
-        if training is not self._drawn:
-            self._drawn = training
-            self._refresher = threading.Thread(target=self._draw, args=(training,), name="unetlab-drawing", daemon=True)
+        ended = self.session.ended
+        if ended is not self._drawn:
+            self._drawn = ended
+            self._refresher = threading.Thread(target=self._draw, args=(ended,), name="unetlab-drawing", daemon=True)
             self._refresher.start()
 
-    def _draw(self, training: threading.Thread) -> None:
+    def _draw(self, ended: threading.Event) -> None:
         atexit.register(self.close)  # as in Session: no thread may be at work when the process ends
         try:
-            while training.is_alive() and not self._closed:
+            while not (ended.is_set() or self._closed):
                 self.refresh()
-                training.join(REFRESH)
+                ended.wait(REFRESH)
             if not self._closed:
                 self.refresh()
         finally:

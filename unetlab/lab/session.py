@@ -35,7 +35,7 @@ class Session:
 
     Attributes:
         runs: all runs; ``run`` is the one that the hand holds.
-        thread: the newest training thread, None before the first start.
+        ended: an event, set when the newest training thread has ended.
         error: the exception that ended it, None if none did.
     """
 
@@ -44,7 +44,8 @@ class Session:
         self.run = self.runs[0]
         self.epochs = epochs
         self.error: BaseException | None = None
-        self.thread: threading.Thread | None = None
+        self.ended = threading.Event()
+        self.ended.set()
 
     @property
     def trainer(self) -> Trainer:
@@ -52,8 +53,8 @@ class Session:
 
     @property
     def training(self) -> bool:
-        """Whether the thread is alive, also while it is paused."""
-        return self.thread is not None and self.thread.is_alive()
+        """Whether a run is under way, also while it is paused."""
+        return not self.ended.is_set()
 
     @property
     def state(self) -> str:
@@ -74,10 +75,11 @@ class Session:
             return
         self.error = None
         self.trainer.controls.resume()
-        self.thread = threading.Thread(target=self._train, args=(self.run,), name="unetlab-training", daemon=True)
-        self.thread.start()
+        self.ended = threading.Event()
+        arguments = self.run, self.ended
+        threading.Thread(target=self._train, args=arguments, name="unetlab-training", daemon=True).start()
 
-    def _train(self, run: Run) -> None:
+    def _train(self, run: Run, ended: threading.Event) -> None:
         atexit.register(self.stop)  # a process must not end in the middle of a step: torch aborts then
         try:
             run.trainer.fit(self.epochs, script=_still_to_make(run), verbose=None)
@@ -85,6 +87,7 @@ class Session:
             self.error = error
         finally:
             atexit.unregister(self.stop)
+            ended.set()
 
     def pause(self) -> None:
         if self.training:
@@ -99,7 +102,7 @@ class Session:
         """End the run before its next step, and wait until it has ended. ``start`` goes on from there."""
         if self.training:
             self.trainer.controls.stop()
-            self.thread.join()
+            self.ended.wait()
             self.trainer.controls.withdraw_stop()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -109,8 +112,7 @@ class Session:
             whatever ended the training thread, if it was an exception.
         """
         try:
-            if self.thread is not None:
-                self.thread.join(timeout)
+            self.ended.wait(timeout)  # an interrupted Thread.join takes a living thread for dead (before Python 3.13)
         except KeyboardInterrupt:
             self.stop()
         if self.error is not None and not self.training:

@@ -18,7 +18,7 @@ from unetlab.schedulers import make_scheduler
 DRAWN = "Drawn by hand"
 MONITORS = {"Validation loss": ("val_loss", "min"), "Validation Dice": ("val_dice", "max")}
 LR = 1e-3  # where plateau starts; only its drops mean something
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 
 
 @dataclass(frozen=True)
@@ -253,9 +253,7 @@ class StoppingSimulator:
         if outcome.stopped:
             rest = range(trained, len(curve) + 1)
             series.append(
-                curves.line(
-                    rest, curve[trained - 1 :], name="what would have come", color=BLUE, alpha=0.4, dash="dotted"
-                )
+                curves.line(rest, curve[trained - 1 :], name="what would have come", color=SKY, dash="dotted")
             )
         series.append(curves.line(range(1, trained + 1), curve[:trained], name="trained", color=BLUE))
         if self.rule.interval > 1 or self.rule.smoothing > 0:
