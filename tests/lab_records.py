@@ -54,6 +54,14 @@ def touch(widget, name, value) -> None:
     widget._instrument._receive(widget._instrument, {"id": name, "value": value}, [])
 
 
+def dead_text(widget) -> str:
+    """What a page without widgets shows."""
+    bundle = widget._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert "application/vnd.jupyter.widget-view+json" in data
+    return data["text/plain"]
+
+
 def series(widget, panel: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """x and y of a named series, as the front end reads them."""
     numbers = np.frombuffer(widget._instrument.data, dtype=np.float32)

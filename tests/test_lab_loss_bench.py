@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from lab_records import series, touch
+from lab_records import dead_text, series, touch
 
 from unetlab.lab.loss_bench import (
     GAP,
@@ -159,3 +159,7 @@ def test_scales_are_shared_or_each_its_own(bench):
     touch(bench, "same_scale", False)
     tile = np.frombuffer(bench._instrument.strip, np.uint8).reshape(SIDE, -1, 3)[:, dice]
     assert (tile == _rgb(LOWERED)).all(-1).any()
+
+
+def test_text_where_widgets_are_dead(bench):
+    assert dead_text(bench) == "Loss bench: run this cell to use it"

@@ -3,7 +3,7 @@
 import lab_records
 import numpy as np
 import pytest
-from lab_records import series, touch
+from lab_records import dead_text, series, touch
 
 from unetlab.lab.lr_finder_view import LRFinderView, describe, nearest_rate, recorded_test, sweep
 from unetlab.lr_finder import RangeTest
@@ -84,3 +84,7 @@ def test_a_test_that_never_fell_has_no_suggestion():
 def test_your_own_test_is_not_taken_for_the_recorded_network():
     assert "another network" in LRFinderView(recorded_test(RECORD), RECORD)._instrument.caption[0][0]
     assert "another network" not in LRFinderView(record=RECORD)._instrument.caption[0][0]
+
+
+def test_text_where_widgets_are_dead(view):
+    assert dead_text(view) == "Learning-rate finder: run this cell to use it"

@@ -6,7 +6,7 @@ import lab_records
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab_records import series, touch
+from lab_records import dead_text, series, touch
 
 from unetlab.early_stopping import replay_early_stopping
 from unetlab.lab.stopping_simulator import DRAWN, LR, Rule, StoppingSimulator, advice, drawn, simulate
@@ -86,9 +86,15 @@ def test_a_stroke_changes_the_epochs_between_its_ends():
 
 
 def test_advice_names_the_mistakes():
-    assert advice(Rule(patience=10, plateau_patience=4), "Validation loss") is None
-    assert "ends the run before plateau (patience 10)" in advice(Rule(10, plateau_patience=10), "Validation loss")
-    assert "the worst epoch is kept" in advice(Rule(mode="min"), "Validation Dice")
+    assert advice(Rule(patience=10, plateau_patience=4), "min") is None
+    assert "ends the run before plateau (patience 10)" in advice(Rule(10, plateau_patience=10), "min")
+    assert "Mode min, where larger is better" in advice(Rule(mode="min"), "max")
+
+
+def test_regret_is_counted_the_right_way_although_the_rule_is_not():
+    rising = [0.1, 0.2, 0.9]
+    assert simulate(rising, Rule(mode="min"), better="max").regret == pytest.approx(0.8)
+    assert simulate(rising, Rule(mode="min")).regret == 0
 
 
 def test_controls_move_the_rule_and_the_outcomes(simulator):
@@ -113,7 +119,8 @@ def test_the_mode_follows_the_monitor_and_can_be_set_wrong(simulator):
     assert simulator.outcomes[0].kept == 20
     touch(simulator, "mode", "min")
     assert (simulator.outcomes[0].stopped, simulator.outcomes[0].kept) == (11, 1)
-    assert "the worst epoch is kept" in simulator._instrument.status["problem"]
+    assert "where larger is better" in simulator._instrument.status["problem"]
+    assert simulator.outcomes[0].regret == pytest.approx(0.19)
 
 
 def test_both_counters_are_drawn_against_their_patience(simulator):
@@ -147,8 +154,12 @@ def test_drawing_on_a_recorded_curve_makes_it_yours(simulator):
 def test_a_curve_can_be_drawn_from_the_keyboard(simulator):
     assert simulator._instrument.enabled == {"point": None, "height": None}
     touch(simulator, "curve", DRAWN)
-    assert simulator._instrument.enabled == {"seed": None}
+    assert simulator._instrument.enabled == {"seed": None, "monitor": None}
     touch(simulator, "point", 12)
     touch(simulator, "height", 0.01)
     assert simulator.outcomes[DRAWN].kept == 12
     assert simulator._instrument.values["height"] == 0.01
+
+
+def test_text_where_widgets_are_dead(simulator):
+    assert dead_text(simulator) == "Early-stopping simulator: run this cell to use it"

@@ -138,8 +138,8 @@ class Trainer:
         if self.images.shape[1] != self.val_images.shape[1]:
             raise ValueError(f"train has {self.images.shape[1]} channels and val {self.val_images.shape[1]}")
         self.num_classes = self._count_classes()
-        names = getattr(train, "class_names", None)
-        self.include_background = not names or names[0] != "background"
+        self.class_names = getattr(train, "class_names", ())
+        self.include_background = self.class_names[:1] != ("background",)
         for split, masks in (("train", self.masks), ("val", self.val_masks)):
             check_class_ids(masks, self.num_classes, ignore_index, split)
 

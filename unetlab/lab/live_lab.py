@@ -23,7 +23,17 @@ from unetlab.ingredients import crop_to
 from unetlab.lab.instrument import Curves, Instrument
 from unetlab.lab.session import Session
 from unetlab.metrics import dice_score
-from unetlab.plots import FALSE_ALARM, IGNORED, MISS, describe_history, error_map, painted, plot_history, show
+from unetlab.plots import (
+    FALSE_ALARM,
+    IGNORED,
+    MISS,
+    class_colours,
+    describe_history,
+    error_map,
+    painted,
+    plot_history,
+    show,
+)
 from unetlab.training import Trainer
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -322,6 +332,7 @@ class LiveLab:
     def _draw_strip(self) -> None:
         trainer = self.session.trainer
         classes, ignored = trainer.num_classes, trainer.ignore_index
+        names = trainer.class_names or [f"class {i}" for i in range(max(classes, 2))]
         epoch = self._shown_epoch(trainer)
         guesses = trainer.watched_predictions[epoch]
         images, truth = crop_to(self._images, guesses), crop_to(self._masks, guesses)
@@ -340,21 +351,21 @@ class LiveLab:
         order = np.argsort(scores, kind="stable")
         thin = slice(None, None, -(-max(guesses.shape[1:]) // PICTURE_SIDE))
         images, truth, guesses = (part[order][..., thin, thin].numpy() for part in (images, truth, guesses))
-        rows = [_rgb(images), painted(truth, classes, ignored), painted(guesses, classes, ignored)]
+        rows = [_rgb(images), painted(truth, len(names), ignored), painted(guesses, len(names), ignored)]
+        background = 0 if classes == 1 or not trainer.include_background else None
         shown = [run for run in self.session.runs if self._shown_epoch(run.trainer) is not None][-3:]
         bars = [None, None, None]
         for run in shown:
             guesses = run.trainer.watched_predictions[self._shown_epoch(run.trainer)][order][..., thin, thin]
-            background = 0 if classes == 1 or not trainer.include_background else None
             rows.append([error_map(*trio, ignored, background) for trio in zip(images, truth, guesses, strict=True)])
             bars.append(COLOURS[self.session.runs.index(run) % len(COLOURS)])
         self.instrument.show_strip(_mosaic(rows, bars))
         self.instrument.caption = [
             [f"epoch {epoch}, worst first (Dice {', '.join(f'{scores[i]:.2f}' for i in order)})", None],
             ["rows: image, truth, prediction, errors", None],
-            ["missed", MISS],
-            ["false alarm", FALSE_ALARM],
+            *([name, colour] for name, colour in zip(names, class_colours(len(names)), strict=True) if len(names) > 2),
             *([["does not count", IGNORED]] if (truth == ignored).any() else []),
+            *([["wrong class", MISS]] if background is None else [["missed", MISS], ["false alarm", FALSE_ALARM]]),
             *([run.name, colour] for run, colour in zip(shown, bars[3:], strict=True) if len(shown) > 1),
         ]
 

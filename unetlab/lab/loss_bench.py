@@ -166,16 +166,18 @@ AXES = [("right", "Shift right", range(-24, 25, 2)), ("radius", "Radius", range(
 def _landscape(curves: Curves, shape: Shape, mask: Tensor, name: str, label: str, positions: range) -> dict:
     """The losses along one slider, with the others where they are."""
     logits = predicted_logits(replace(shape, **{name: torch.tensor(positions)[:, None, None]}))[:, None]
-    series = []
-    for loss, (colour, dash) in LINES.items():
-        values = torch.vmap(LOSSES[loss], in_dims=(0, None))(logits, mask)
-        series.append(curves.line(positions, values.tolist(), name=loss, color=colour, dash=dash))
+    values = {loss: torch.vmap(LOSSES[loss], in_dims=(0, None))(logits, mask).tolist() for loss in LINES}
+    series = [
+        curves.line(positions, values[loss], name=loss, color=colour, dash=dash)
+        for loss, (colour, dash) in LINES.items()
+    ]
     now = getattr(shape, name)
     return {
         "title": f"Losses along {label.lower()}",
         "label": f"Losses for {label.lower()} from {positions[0]} to {positions[-1]}; now at {now:g}",
         "xlabel": f"{label.lower()} (px)",
         "xlim": [positions[0], positions[-1]],
+        "ylim": [0, 1.2 * max(map(max, values.values()))],  # room for the text of the mark
         "series": series,
         "marks": [{"x": now, "text": "now", "width": 2}],
     }

@@ -88,10 +88,11 @@ class LRFinderView:
             curves.line(exponents, test.losses, name="loss of a step", color=SKY, width=1),
             curves.line(exponents, test.smoothed, name="smoothed", color=BLUE, width=2.5),
         ]
-        marks = [{"x": math.log10(self.pick), "text": f"your pick {self.pick:.2g}", "color": ORANGE, "width": 2}]
+        style = {"width": 2, "before": True}
+        marks = [{"x": math.log10(self.pick), "text": f"your pick {self.pick:.2g}", "color": ORANGE} | style]
         if test.suggestion:
             mark = {"x": math.log10(test.suggestion), "text": f"suggested {test.suggestion:.2g}", "row": 1}
-            marks.append(mark | {"color": GREEN, "dash": "dashed", "width": 2})
+            marks.append(mark | {"color": GREEN, "dash": "dashed"} | style)
         lowest = test.lrs[test.smoothed.argmin()]
         return {
             "title": "Range test: drag to pick",
@@ -116,7 +117,7 @@ class LRFinderView:
         best = exponents[int(ends.mean(0).argmax())]
         return {
             "title": "Validation Dice of recorded runs",
-            "label": f"Validation Dice over the rate: highest at {10**best:.2g}, lower to both sides",
+            "label": f"Validation Dice over the rate: highest at {10**best:.2g}",
             "xlabel": "learning rate (log)",
             "xlog": True,
             "xlim": LIMITS,

@@ -158,6 +158,7 @@ class ScheduleComposer:
     def __init__(self, record: dict | None = None, metrics: list[float] | None = None):
         self._record = load_record("schedules") if record is None else record
         self._metrics = watched_loss() if metrics is None else metrics
+        self._watched = f"the recorded loss '{WATCHED}'" if metrics is None else "the metric given"
         self.plan = Plan("one_cycle")
         self._instrument = Instrument("Schedule composer", CONTROLS, self._touch)
         self._refresh()
@@ -196,12 +197,11 @@ class ScheduleComposer:
         plan = self.plan
         meant = rates(plan, self._metrics)
         lr = stepped_per_epoch(meant, plan.steps_per_epoch) if plan.per_epoch else meant
-        series = [curves.line(range(len(lr)), lr, name="learning rate", color=BLUE)]
+        name = "learning rate" + f", watching {self._watched}" * (plan.schedule == "plateau")
+        series = [curves.line(range(len(lr)), lr, name=name, color=BLUE, steps=plan.per_epoch)]
         facts = f"{lr[0]:.2g} at first, {lr.max():.2g} at most, {lr[-1]:.2g} at the end"
         if plan.per_epoch:
             series.append(curves.line(range(len(meant)), meant, name="as it is meant", color=ORANGE, dash="dashed"))
-        elif plan.schedule == "plateau":
-            facts += f" (it watches the recorded loss '{WATCHED}')"
         return {
             "title": f"Learning rate: {facts}",
             "wide": True,
@@ -215,11 +215,13 @@ class ScheduleComposer:
 def describe(plan: Plan, runs: list[dict]) -> str:
     """Which runs are shown, and how they differ from the plan."""
     stepped = "once an epoch (the bug)" if runs[0]["stepped"] == "epoch" else "at every step"
+    if plan.schedule == "plateau":
+        stepped = "after every evaluation"
     seeds = ", ".join(str(run["seed"]) for run in runs)
     shown = f"Losses: recorded with base rate {runs[0]['base_lr']:g}, {EPOCHS} epochs of {STEPS_PER_EPOCH} steps, "
     shown += f"schedule moved {stepped}, seeds {seeds}."
     other = differences(plan, runs)
-    return shown + (f" Your settings differ: {', '.join(other)}." if other else " These are your settings.")
+    return shown + (f" Your settings differ: {', '.join(other)}." if other else " Your settings are the same.")
 
 
 def _recorded_panels(curves: Curves, runs: list[dict], constant: list[dict]) -> list[dict]:

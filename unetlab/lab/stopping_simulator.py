@@ -62,8 +62,11 @@ class Outcome:
     drops: int
 
 
-def simulate(curve: list[float], rule: Rule) -> Outcome:
-    """Run early stopping and plateau (from the rate ``LR`` on) over a curve with one value an epoch."""
+def simulate(curve: list[float], rule: Rule, better: str | None = None) -> Outcome:
+    """Run early stopping and plateau (from the rate ``LR`` on) over a curve with one value an epoch.
+
+    ``better``: "min" or "max", by which the regret is counted; the rule's mode if None, but that can be wrong.
+    """
     stopper = EarlyStopping("value", rule.mode, rule.patience, rule.min_delta)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=LR)
     plateau = make_scheduler("plateau", optimizer, len(curve), mode=rule.mode, patience=rule.plateau_patience)
@@ -85,7 +88,7 @@ def simulate(curve: list[float], rule: Rule) -> Outcome:
     stopped = None if stopper.stopped_epoch is None else epochs[-1]
     kept = epochs[stopper.best_epoch]
     value = curve[kept - 1]
-    regret = value - min(curve) if rule.mode == "min" else max(curve) - value
+    regret = value - min(curve) if (better or rule.mode) == "min" else max(curve) - value
     drops = sum(after < before for before, after in zip(rates, rates[1:], strict=False))
     saved = len(curve) - stopped if stopped else 0
     return Outcome(epochs, monitored, waits, bad, rates, stopped, kept, value, regret, saved, drops)
@@ -99,13 +102,12 @@ def drawn(curve: list[float], start: tuple[float, float], end: tuple[float, floa
     return curve[: first - 1] + [max(float(y), 0.0) for y in stroke] + curve[last:]
 
 
-def advice(rule: Rule, monitor: str) -> str | None:
-    """What is wrong with a rule before it has seen any curve."""
+def advice(rule: Rule, better: str | None = None) -> str | None:
+    """What is wrong with a rule before it has seen any curve. ``better``: as in ``simulate``."""
     notes = []
-    column, mode = MONITORS[monitor]
-    if rule.mode != mode:
-        better = "smaller" if mode == "min" else "larger"
-        notes.append(f"Mode {rule.mode} with the {monitor.lower()}, where {better} is better: the worst epoch is kept.")
+    if better not in (None, rule.mode):
+        words = {"min": "smaller", "max": "larger"}
+        notes.append(f"Mode {rule.mode}, where {words[better]} is better: the rule waits for the worst and keeps it.")
     if rule.patience <= rule.plateau_patience + 1:
         notes.append(
             f"Early stopping (patience {rule.patience}) ends the run before plateau (patience {rule.plateau_patience}) can "
@@ -226,8 +228,9 @@ class StoppingSimulator:
 
     def _refresh(self) -> None:
         rule, instrument = self.rule, self._instrument
-        self.outcomes = {name: simulate(curve, rule) for name, curve in self._curves().items()}
         by_hand = self._curve == DRAWN
+        better = None if by_hand else MONITORS[self._monitor][1]
+        self.outcomes = {name: simulate(curve, rule, better) for name, curve in self._curves().items()}
         curve, outcome = self._shown(), self.outcomes[DRAWN if by_hand else self._seed]
         curves = Curves()
         with instrument.hold_sync():
@@ -236,15 +239,15 @@ class StoppingSimulator:
                 "seed": str(self._seed),
                 "monitor": self._monitor,
                 "point": self._point,
-                "height": self._drawing[self._point - 1],
+                "height": round(self._drawing[self._point - 1], 3),
             }
-            instrument.enabled = {"seed": None} if by_hand else {"point": None, "height": None}
+            instrument.enabled = {"seed": None, "monitor": None} if by_hand else {"point": None, "height": None}
             instrument.ranges = {"point": [1, len(self._drawing)], "height": [0, self._top]}
             panels = [self._curve_panel(curves, curve, outcome), _counters(curves, outcome, rule, len(curve))]
             instrument.show_curves([*panels, _rate(curves, outcome, len(curve))], curves)
             instrument.table = self._table(len(curve))
             text = describe(outcome, len(curve))
-            instrument.status = {"text": text, "progress": None, "problem": advice(rule, self._monitor)}
+            instrument.status = {"text": text, "progress": None, "problem": advice(rule, better)}
             instrument.caption = [] if by_hand else [[provenance(self._record), None]]
 
     def _curve_panel(self, curves: Curves, curve: list[float], outcome: Outcome) -> dict:
@@ -291,7 +294,13 @@ class StoppingSimulator:
     def _table(self, epochs: int) -> list[list[str]]:
         outcomes = self.outcomes.items()
         return [
-            ["", *(name if name == DRAWN else f"Seed {name}" for name, _ in outcomes)],
+            [
+                "",
+                *(
+                    name if name == DRAWN else f"Seed {name}" + " (shown)" * (name == self._seed)
+                    for name, _ in outcomes
+                ),
+            ],
             ["Stopped after epoch", *(str(o.stopped or "never") for _, o in outcomes)],
             ["Best kept: epoch", *(str(o.kept) for _, o in outcomes)],
             ["Its value", *(f"{o.value:.4f}" for _, o in outcomes)],

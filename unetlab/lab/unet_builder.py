@@ -1,5 +1,6 @@
 """The U-Net builder of ``01_unet_anatomy``: turn depth, width and padding, and watch shapes, parameters and reach."""
 
+import base64
 import io
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ def build(depth: int, base_channels: int, padding: str, size: int) -> tuple[UNet
 
 
 class UNetBuilder:
-    """Sliders for depth, base channels, padding and input size; a drawing and four numbers that follow them.
+    """Sliders for depth, base channels, padding and input size; a drawing and three numbers that follow them.
 
     Show it as the last line of a cell. Nothing is trained and no weight is allocated, so every change is drawn at once.
     """
@@ -52,8 +53,7 @@ class UNetBuilder:
             options=["same", "valid"], value=padding, description="Padding", style={"description_width": "110px"}
         )
         self.size = widgets.BoundedIntText(size, 1, 2048, description="Input side (px)", **style)
-        self.facts = widgets.HTML()
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", width="900px"))
+        self.facts, self.picture = widgets.HTML(), widgets.HTML()
         controls = widgets.VBox([self.depth, self.base, self.padding, self.size])
         top = widgets.HBox([controls, self.facts], layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
         self._widget = widgets.VBox([top, self.picture])
@@ -68,9 +68,7 @@ class UNetBuilder:
     def _update(self, change=None) -> None:
         model, facts = build(self.depth.value, self.base.value, self.padding.value, self.size.value)
         self.facts.value = _table(facts)
-        if facts.problem is None:
-            self.picture.value = _png(model, self.size.value)
-            self.picture.alt = f"U-Net of depth {model.depth}, {self.size.value} pixels in, {facts.output_size} out"
+        self.picture.value = "" if facts.problem else _drawing(model, self.size.value)
 
 
 def _table(facts: Facts) -> str:
@@ -87,9 +85,12 @@ def _table(facts: Facts) -> str:
     return f"<table style='line-height:1.6'>{cells}</table><div style='max-width:34em'>{note}</div>"
 
 
-def _png(model: UNet, size: int) -> bytes:
+def _drawing(model: UNet, size: int) -> str:
+    """The picture as HTML: the image widget has no alternative text."""
     figure = plot_unet(model, size)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, bbox_inches=None)
     plt.close(figure)
-    return buffer.getvalue()
+    alt = f"U-Net of depth {model.depth}, {size} pixels in, {model.output_size(size)} out"
+    png = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img src="data:image/png;base64,{png}" alt="{alt}" style="width:900px; max-width:100%">'
