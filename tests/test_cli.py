@@ -133,7 +133,7 @@ def test_what_a_run_leaves(unetlab, pictures, tmp_path):
     assert all(columns <= row.keys() for row in history["epochs"])
     assert history["moves"] == [] and history["environment"]["device"] == "cpu"
     config = read(run_dir / "config.json")
-    assert (config["epochs"], config["scheduler"], config["model"]["base_channels"]) == (2, "one_cycle", 2)
+    assert (config["epochs"], config["loss"], config["model"]["base_channels"]) == (2, "compound", 2)
     assert config["class_names"] == ["background", "foreground"] and config["shape"] == [32, 32]
     split = read(run_dir / "split.json")
     names = [name for part in ("train", "val", "test") for name in split[part]["names"]]
@@ -204,7 +204,9 @@ def test_patience(unetlab, pictures, tmp_path):
 
 
 def test_what_works_against_each_other_is_noted(unetlab, pictures, tmp_path):
-    _, _, err = unetlab("train", *sources(pictures), "--out", tmp_path / "run", *TINY, "--patience", 3)
+    _, _, err = unetlab(
+        "train", *sources(pictures), "--out", tmp_path / "run", *TINY, "--patience", 3, "--scheduler", "one_cycle"
+    )
     assert re.search("^note: the one_cycle schedule .* early stopping may cut it off", err, re.MULTILINE)
 
 
@@ -301,7 +303,7 @@ def test_a_mistake_with_overwrite_costs_nothing(refused, pictures, trained, tmp_
 LONGER = [*TINY, "--epochs", 6, "--batch-size", 4, "--lr", 0.02]  # 2 optimizer steps an epoch
 WAYS = {
     "cosine and moves": ["--scheduler", "cosine", "--moves", "MOVES"],
-    "one_cycle": [],
+    "one_cycle": ["--scheduler", "one_cycle"],
     "plateau and patience": ["--scheduler", "plateau", "--patience", 20],
 }
 

@@ -90,9 +90,15 @@ def put_weights(model: torch.nn.Module, weights: dict[str, Tensor], source: str 
 
 
 def save_numbered(folder: str | Path, state: dict, number: int, keep: int = 2) -> None:
-    """Save ``checkpoint-NUMBER.safetensors`` into a folder and remove all but the newest ``keep``."""
-    save_state(Path(folder) / f"checkpoint-{number:06d}.safetensors", state)
-    for old in _numbered(folder)[keep:]:
+    """Save ``checkpoint-NUMBER.safetensors`` into a folder and keep it and those before it, ``keep`` in all.
+
+    Later ones, of a future that was given up by a rewind, are removed.
+    """
+    path = Path(folder) / f"checkpoint-{number:06d}.safetensors"
+    save_state(path, state)
+    there = _numbered(folder)
+    stay = there[there.index(path) :][:keep]
+    for old in set(there) - set(stay):
         old.unlink(missing_ok=True)
 
 

@@ -33,7 +33,8 @@ def use_style() -> None:
 def to_png(figure: Figure) -> bytes:
     """A figure as PNG, sharp on screens of high resolution; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_PIXELS_PER_INCH, metadata={"Software": None})
+    with plt.style.context(STYLE):  # ticks are made, and margins cut, while a figure is saved
+        figure.savefig(buffer, format="png", dpi=_PIXELS_PER_INCH, metadata={"Software": None})
     return buffer.getvalue()
 
 

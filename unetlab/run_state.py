@@ -21,12 +21,19 @@ _CUSTOM = "(your own, not in the file)"
 class Snapshots(dict):
     """States by epoch, kept in memory for ``rewind`` and ``fork``."""
 
+    every = 1
+
     def add(self, epoch: int, state: dict) -> None:
-        """Keep a state; when memory runs short, only those of every second epoch (the first and the last stay)."""
+        """Keep a state; when memory runs short, only those of every second, fourth, ... epoch, and the newest."""
         self[epoch] = state
+        self._thin(epoch)
         while len(self) > max(SNAPSHOT_BYTES // _bytes(state), 2):
-            for old in sorted(self)[1:-1:2]:
-                del self[old]
+            self.every *= 2
+            self._thin(epoch)
+
+    def _thin(self, newest: int) -> None:
+        for old in [e for e in self if e % self.every and e != newest]:
+            del self[old]
 
     def at(self, epoch: int) -> dict:
         """The state at the end of an epoch. Raises ValueError naming the epochs there are."""
@@ -66,7 +73,7 @@ def pack_settings(settings: dict) -> dict:
 def unpack_settings(settings: dict, given: dict, path) -> dict:
     """The inverse, completed by what is ``given`` again. Raises ValueError naming what is missing."""
     settings = settings | given
-    custom = [name for name, value in settings.items() if isinstance(value, str) and value == _CUSTOM]
+    custom = [n for n, v in settings.items() if _CUSTOM in (v.values() if isinstance(v, dict) else [v])]
     if custom:
         raise ValueError(f"{path} cannot hold your own {' and '.join(custom)}: pass it to resume again")
     for name, kind in (("early_stopping", EarlyStopping), ("augment", Augment)):
@@ -93,6 +100,8 @@ def _plain(setting):
         return asdict(setting)
     if isinstance(setting, EarlyStopping):
         return setting.settings()
+    if hasattr(setting, "tolist"):  # class weights, as a tensor or an array
+        return setting.tolist()
     if setting is None or isinstance(setting, str | int | float):
         return setting
     if isinstance(setting, dict):

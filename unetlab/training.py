@@ -138,7 +138,7 @@ class Trainer:
         if self.images.shape[1] != self.val_images.shape[1]:
             raise ValueError(f"train has {self.images.shape[1]} channels and val {self.val_images.shape[1]}")
         self.num_classes = self._count_classes()
-        self.class_names = getattr(train, "class_names", ())
+        self.class_names = tuple(getattr(train, "class_names", None) or ())
         self.include_background = self.class_names[:1] != ("background",)
         for split, masks in (("train", self.masks), ("val", self.val_masks)):
             check_class_ids(masks, self.num_classes, ignore_index, split)
@@ -202,7 +202,8 @@ class Trainer:
             the ``History``, also ``trainer.history``. Its ``stop_reason`` says why a run ended early: early stopping,
             the hand, an interrupt (Ctrl-C), or a loss that is no longer finite. In every case the state is whole, and the
             weights that count are in ``trainer.model``, in evaluation mode: the best ones if early stopping restores them
-            or the run diverged, else the moving average if there is one, else the last.
+            or the run diverged, else the moving average if there is one, else the last. A run that early stopping ended
+            goes on only with a larger patience.
 
         Raises:
             ValueError: no length known, or an unknown column to monitor.
@@ -535,13 +536,22 @@ class Trainer:
             self.model.load_state_dict(kept)
         self.model.eval()
 
+    @property
+    def _still_stopped(self) -> bool:
+        """Whether early stopping ended this run and nobody has raised (or asked to raise) its patience since."""
+        stopping = self.early_stopping
+        if stopping is None or stopping.stopped_epoch is None or stopping.stopped_epoch != stopping.epoch:
+            return False
+        return stopping.wait >= self.controls.pending.get("patience", stopping.patience)
+
     def _take_up_training(self) -> None:
         """The other way round, before training goes on; rows of steps that were rolled back are dropped."""
         if self._training_weights is not None:
             self.model.load_state_dict(self._training_weights)
             self._training_weights = None
         self.diverged = False
-        self.history.stop_reason = None
+        if not self._still_stopped:
+            self.history.stop_reason = None
         del (
             self.history.epochs[self.epoch :],
             self.history.steps[self.step :],
@@ -621,7 +631,9 @@ class Trainer:
             raise ValueError(f"a fork cannot change {wrong}: choose from {', '.join(sorted(possible))}")
         settings = {**self.settings, "early_stopping": copy.deepcopy(self.early_stopping), **changes}
         fork = Trainer(copy.deepcopy(self.model), self._train, self._val, **settings)
+        facts = fork.history.environment
         fork.history = self.history.truncated(at_epoch, state["step"], state["moves"])
+        fork.history.environment = facts
         if "early_stopping" in changes:
             state["keeper"] = fork._keeper.state_dict()
         if "grad_clip" in changes:
@@ -630,6 +642,10 @@ class Trainer:
             fork._plan(state["planned_epochs"])
             fork._fast_forward(state["step"])
             state |= {"scheduler": None, "hand_lr": None, "scheduled_lr": fork._scheduled_lr}
+            # The new schedule's own entries (one-cycle keeps its highest rate there), with the weight decay of now.
+            new, old = (o["param_groups"] for o in (fork.optimizer.state_dict(), state["optimizer"]))
+            groups = [n | {"weight_decay": o["weight_decay"]} for n, o in zip(new, old, strict=True)]
+            state["optimizer"] = {**state["optimizer"], "param_groups": groups}
         fork.load_state(state)
         for name, value in moved.items():
             check_change(name, value, fork.controls.adjustable)
@@ -658,7 +674,9 @@ class Trainer:
     def _whole(self) -> dict:
         return {
             "settings": pack_settings(self.settings),
-            "model_config": getattr(self.model, "config", None),
+            "model_config": self.model.config
+            if type(self.model) is UNet
+            else None,  # a subclass is a network of your own
             "data": self._fingerprints(),
             "history": self.history.to_dict(),
             "shows_kept": self._training_weights is not None,

@@ -87,18 +87,24 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture(scope="session")
+def pages(browser):
+    """Where pages are opened; they share their cache."""
+    with browser.new_context(viewport={"width": 1400, "height": 1050}) as context:
+        yield context
+
+
 @pytest.fixture
-def open_notebook(browser, jupyter, request):
+def open_notebook(pages, jupyter, request):
     """Write a notebook of these cells, open it in a page of its own, run it all. At the end no cell may show an error."""
     opened = []
 
-    def open_it(*cells, **page_options):
+    def open_it(*cells):
         address, root = jupyter
         name = f"{request.node.name.replace('[', '_').replace(']', '')}_{len(opened)}.ipynb"
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=KERNEL)
         nbformat.write(notebook, root / name)
-        page = browser.new_page(viewport={"width": 1400, "height": 1050}, **page_options)
-        opened.append(Notebook(page, address, name))
+        opened.append(Notebook(pages.new_page(), address, name))
         opened[-1].open()
         opened[-1].run_all()
         return opened[-1]
@@ -114,7 +120,7 @@ class Notebook:
     def __init__(self, page, address, name):
         self.page, self.address, self.name = page, address, name
         self.problems = []  # errors of the page itself
-        self.expected = None  # an error that a cell is meant to show
+        self.expected = []  # errors that cells are meant to show
         page.on("pageerror", lambda error: self.problems.append(f"{name}: {error}"))
 
     def open(self):
@@ -164,14 +170,40 @@ class Notebook:
         texts = [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
         return texts + ["".join(o["text"]) for o in outputs if o.get("name") == "stderr"]
 
-    def shot(self, name):
-        """A screenshot of the lab."""
+    def add_and_run(self, code):
+        """A new last cell, run."""
+        self.run(
+            """async (code) => {
+            panel.content.activeCellIndex = panel.content.widgets.length - 1;
+            await jupyterapp.commands.execute('notebook:insert-cell-below');
+            panel.content.activeCell.model.sharedModel.setSource(code);
+            await jupyterapp.commands.execute('notebook:run-cell');
+        }""",
+            code,
+        )
+
+    def save(self):
+        self.run("async () => { await panel.context.save(); }")
+
+    def another_page(self, **options):
+        """The same notebook, with the same kernel, in another page of the browser."""
+        page = self.page.context.browser.new_page(**options)
+        other = Notebook(page, self.address, self.name)
+        other.problems = self.problems
+        other.open()
+        return other
+
+    def path_of(self, name):
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        self.page.locator(".jp-WindowedPanel-outer, .jp-Notebook").first.screenshot(path=ARTIFACTS / f"{name}.png")
+        return ARTIFACTS / f"{name}.png"
+
+    def shot(self, name):
+        """A screenshot of the notebook as far as the window shows it."""
+        self.page.locator(".jp-NotebookPanel-notebook").first.screenshot(path=self.path_of(name))
 
     def close(self):
         """End the kernel and the page; returns what went wrong."""
-        errors = [f"{self.name}: {error}" for error in self.errors()]
+        errors = [f"{self.name}: {error}" for error in self.errors() if error not in self.expected]
         self.run("async () => { await panel.sessionContext.shutdown(); }")
         self.page.close()
         return errors + self.problems

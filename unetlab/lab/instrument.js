@@ -19,7 +19,7 @@ function element(tag, attributes = {}, ...children) {
 function shown(spec, value) {
   if (value === null || value === undefined) return "";
   if (spec.texts) return spec.texts[value];
-  if (!spec.log) return String(+(+value).toPrecision(6));
+  if (!spec.log || +value === 0) return String(+(+value).toPrecision(6));
   return +value >= 1e-3 && +value < 1e4 ? String(+(+value).toPrecision(2)) : (+value).toExponential(1);
 }
 
@@ -55,7 +55,7 @@ function makeControl(spec, send) {
   input.min = inward(spec, spec.min);
   input.max = inward(spec, spec.max);
   input.step = spec.step;
-  const value = element("output", { for: id, class: "ul-value" });
+  const value = element("span", { class: "ul-value", "aria-hidden": "true" }); // aria-valuetext says the same
   let pending = null, touched = 0, late = 0;
   const tell = (now) => {
     value.textContent = shown(spec, now);
