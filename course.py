@@ -45,7 +45,7 @@ runpy.run_module("pip", run_name="__main__")
 PYTEST = ["-m", "pytest", "-o", "testpaths=tests notebooks"]
 PYTEST += "-n 2 --dist loadfile -p tests.notebooks.budget --durations=15".split()
 PYTEST += "--nbval --nbval-current-env --nbval-cell-timeout=600".split()
-PYTEST += ["--nbval-sanitize-with=tests/notebooks/sanitize.ini"]
+PYTEST += ["--nbval-sanitize-with=tests/notebooks/sanitize.ini", "-m", "not browser"]
 
 
 def lab(args):
@@ -88,6 +88,11 @@ def test(args):
     return next((code for _, code, _ in results if code), 0)
 
 
+def browser(args):
+    """drive the live lab in a real Chromium; arguments go to pytest, pictures to artifacts/"""
+    return run(PYTHON, "-m", "pytest", "tests/browser", "-m", "browser", *args, OMP_NUM_THREADS="1")
+
+
 def notebooks(args):
     """run notebooks again, clean and save them, all or those named; --check compares and saves nothing"""
     return run(PYTHON, "tests/notebooks/execute.py", *args)
@@ -119,7 +124,7 @@ def constraints(args):
     return 0
 
 
-TASKS = {task.__name__: task for task in (lab, demo, test, notebooks, records, docs, doctor, constraints)}
+TASKS = {task.__name__: task for task in (lab, demo, test, browser, notebooks, records, docs, doctor, constraints)}
 
 
 def main(args):

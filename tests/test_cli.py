@@ -401,6 +401,36 @@ def test_ctrl_c_ends_cleanly_and_the_run_can_go_on(pictures, tmp_path):
     )
 
 
+def test_interrupted_and_resumed_equals_undisturbed(unetlab, pictures, tmp_path, monkeypatch):
+    line = ["train", *sources(pictures), *LONGER]
+    assert unetlab(*line, "--out", tmp_path / "whole")[0] == 0
+    train_step = ul.Trainer.train_step
+
+    def interrupted(run, indices):
+        if run.step == 7:
+            raise KeyboardInterrupt
+        return train_step(run, indices)
+
+    monkeypatch.setattr(ul.Trainer, "train_step", interrupted)
+    assert unetlab(*line, "--out", tmp_path / "run")[0] == 130
+    assert {path.name for path in (tmp_path / "run").iterdir()} > RUN
+    monkeypatch.setattr(ul.Trainer, "train_step", train_step)
+    assert unetlab("train", "--resume", tmp_path / "run")[0] == 0
+    assert differences(what_counts(tmp_path / "whole"), what_counts(tmp_path / "run")) == []
+
+
+def test_interrupted_before_the_first_epoch(unetlab, pictures, tmp_path, monkeypatch):
+    def interrupted(run, indices):
+        raise KeyboardInterrupt
+
+    line = ["train", *sources(pictures), *TINY, "--out", tmp_path / "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ul.Trainer, "train_step", interrupted)
+        code, out, err = unetlab(*line)
+    assert code == 130 and "there are no weights to keep" in err and "To go on" not in out
+    assert unetlab(*line)[0] == 0  # nothing is in the way of another start
+
+
 def test_resuming_a_finished_run_says_so_and_changes_nothing(unetlab, trained, tmp_path):
     run_dir = shutil.copytree(trained, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
@@ -808,6 +838,7 @@ def test_predictions_of_pictures_of_every_kind(unetlab, skilled, tmp_path):
     kinds = {
         "grey.png": grey,
         "sub/dir/colour.png": grey.convert("RGB"),
+        "mein Ordner/Bild äöü (1).png": grey,
         "alpha.png": grey.convert("RGBA"),
         "palette.png": grey.convert("P"),
         "deep.tif": Image.fromarray(square.astype(np.uint16) * 100),

@@ -294,13 +294,7 @@ class StoppingSimulator:
     def _table(self, epochs: int) -> list[list[str]]:
         outcomes = self.outcomes.items()
         return [
-            [
-                "",
-                *(
-                    name if name == DRAWN else f"Seed {name}" + " (shown)" * (name == self._seed)
-                    for name, _ in outcomes
-                ),
-            ],
+            ["", *(name if name == DRAWN else f"Seed {name}" for name, _ in outcomes)],
             ["Stopped after epoch", *(str(o.stopped or "never") for _, o in outcomes)],
             ["Best kept: epoch", *(str(o.kept) for _, o in outcomes)],
             ["Its value", *(f"{o.value:.4f}" for _, o in outcomes)],
