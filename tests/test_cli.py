@@ -1,6 +1,7 @@
 """The command line, as a learner uses it: what a run leaves behind, kills and resumes, wrong input, predictions."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -864,6 +865,9 @@ def test_predictions_of_pictures_of_every_kind(unetlab, skilled, tmp_path):
     np.testing.assert_array_equal(same[0], same[2])
     found = np.asarray(Image.open(tmp_path / "out/large.png").resize((60, 40), Image.Resampling.NEAREST)) == 255
     assert (found == (square == 230)).mean() > 0.97
+    large = np.asarray(Image.open(tmp_path / "out/large.png")).astype(int)
+    edges = set(np.flatnonzero(np.diff(large, axis=1).any(axis=0)) + 1)
+    assert edges - {math.ceil(k * 180 / 32) for k in range(32)}, "edges are as coarse as the network's pixels"
 
 
 def test_a_grey_picture_for_a_network_of_colours(unetlab, tmp_path):

@@ -132,7 +132,7 @@ def test_start_pause_resume_and_stop(make_lab):
     assert enabled(lab) == {"pause", "stop"} | going_back and "run 1: training" in lab.instrument.status["text"]
     touch(lab, "stop")
     assert enabled(lab) == {"start", "save"} | going_back and not lab.session.training
-    assert "stopped by hand" in lab.instrument.status["problem"]
+    assert "run 1: stopped" in lab.instrument.status["text"] and lab.instrument.status["problem"] is None
     touch(lab, "start")
     lab.wait(60)
     assert lab.session.trainer.epoch == 20 and lab.instrument.status["progress"] == 1
@@ -235,7 +235,7 @@ def test_rewind_goes_back_to_the_chosen_epoch(make_lab):
     )
     assert lab.instrument.values == {"lr": 1e-3, "epoch": 2} and lab.instrument.ranges["epoch"] == [0, 2]
     assert curve(lab, "Validation Dice")[0].tolist() == [1, 2]
-    assert curve(lab, "Learning rate (log)")[0].tolist() == pytest.approx([i / 3 for i in range(1, 7)])
+    assert curve(lab, "Learning rate (log)")[0].tolist() == pytest.approx([i / 3 for i in range(7)])
     touch(lab, "start")
     lab.wait(60)
     assert rows(lab.session.trainer.history) == before
@@ -341,9 +341,9 @@ def test_the_charts_show_the_history(make_lab):
         ("Loss", 0): ([(row["step"] + 1) / STEPS for row in history.steps], [row["loss"] for row in history.steps]),
         ("Loss", 1): (history.column("epoch"), history.column("val_loss")),
         ("Validation Dice", 0): (history.column("epoch"), history.column("val_dice")),
-        ("Learning rate (log)", 0): (
-            [(row["step"] + 1) / STEPS for row in history.steps],
-            [row["lr"] for row in history.steps],
+        ("Learning rate (log)", 0): (  # each from the start of its step on, the last to its end
+            [step / STEPS for step in range(len(history.steps) + 1)],
+            [row["lr"] for row in history.steps + history.steps[-1:]],
         ),
         ("Evaluations without improvement", 0): (history.column("epoch"), history.column("wait")),
     }
@@ -382,11 +382,11 @@ def test_every_move_has_a_mark(make_lab):
 
 
 def test_the_rates_of_a_drag_are_not_written_over_each_other(make_lab):
-    drag = [(step, {"lr": 1e-3 * (1 + step)}) for step in range(5, 11)]
+    drag = [(step, {"lr": 1e-3 * (1 + step)}) for step in range(10, 16)]
     lab = trained(make_lab(epochs=12, script=ul.Script([(1, {"lr": 0.1}), *drag])))
     marks = panel(lab, "Learning rate (log)")["marks"]
     assert len(marks) == 7
-    assert [mark["text"] for mark in marks if "text" in mark] == ["0.1", "0.011"]
+    assert [mark["text"] for mark in marks if "text" in mark] == ["0.1", "0.016"]
 
 
 def test_the_best_epoch_is_the_one_that_is_kept(make_lab):
@@ -463,7 +463,8 @@ def test_a_trainer_that_was_trained_before(make_lab):
     run = trainer()
     run.fit(2, verbose=False)
     lab = make_lab(run, epochs=4)
-    assert curve(lab, "Validation Dice")[0].tolist() == [1, 2] and lab.instrument.strip == b""
+    assert curve(lab, "Validation Dice")[0].tolist() == [1, 2]
+    assert lab.instrument.caption[0][0].startswith("epoch 2")
     trained(lab)
     assert curve(lab, "Validation Dice")[0].tolist() == [1, 2, 3, 4]
     assert lab.instrument.caption[0][0].startswith("epoch 4")
@@ -509,6 +510,16 @@ def test_the_strip_shows_truth_prediction_and_errors_worst_first(make_lab):
         np.testing.assert_array_equal(is_colour(errors, MISS), (masks[i] == 1) & (guesses[i] == 0))
         np.testing.assert_array_equal(is_colour(errors, FALSE_ALARM), (masks[i] == 0) & (guesses[i] == 1))
     assert [part for part in lab.instrument.caption if part[1]] == [["missed", MISS], ["false alarm", FALSE_ALARM]]
+
+
+def test_the_strip_begins_with_what_the_untrained_network_predicts(make_lab):
+    lab = make_lab()
+    assert lab.instrument.caption[0][0].startswith("epoch 0, worst first")
+    untrained = strip(lab)
+    trained(lab)
+    assert (strip(lab) != untrained).any()
+    touch(lab, "epoch", 0)
+    np.testing.assert_array_equal(strip(lab), untrained)
 
 
 def test_forks_have_their_colour_in_the_strip(make_lab):
@@ -669,7 +680,7 @@ def test_wait_leaves_one_picture_with_alt_text(make_lab, notebook):
     pictures = [output for output in captured.outputs if "image/png" in output.data]
     assert len(pictures) == 1 and len(captured.outputs) == 2  # the picture, and its words for those who do not see it
     alt = pictures[0].metadata["image/png"]["alt"]
-    assert alt.startswith("run 1: Over 3 epochs the training loss goes from")
+    assert alt.startswith("Over 3 epochs the training loss goes from")
     assert alt in captured.outputs[1].data["text/html"]
     assert not captured.stdout and not captured.stderr
 

@@ -20,7 +20,7 @@ function shown(spec, value) {
   if (value === null || value === undefined) return "";
   if (spec.texts) return spec.texts[value];
   if (!spec.log || +value === 0) return String(+(+value).toPrecision(6));
-  return +value >= 1e-3 && +value < 1e4 ? String(+(+value).toPrecision(2)) : (+value).toExponential(1);
+  return +value >= 1e-3 && +value < 1e4 ? String(+(+value).toPrecision(2)) : (+value).toExponential(1).replace(".0e", "e");
 }
 
 const HOLD = 400; // ms after a touch in which Python's answer, perhaps to an earlier touch, does not move the slider
@@ -202,10 +202,12 @@ class Chart {
       c.strokeStyle = mark.color || ink;
       c.setLineDash(SVG_DASH[mark.dash || "dotted"]);
       c.lineWidth = mark.width || 1;
+      c.globalAlpha = mark.color ? 1 : 0.6;
       c.beginPath();
       if (mark.y !== undefined) { c.moveTo(left, Y(lift(mark.y))); c.lineTo(width - right, Y(lift(mark.y))); }
       else { c.moveTo(X(mark.x), top); c.lineTo(X(mark.x), height - bottom); }
       c.stroke();
+      c.globalAlpha = 1;
       if (mark.text) {
         c.fillStyle = ink;
         const long = c.measureText(mark.text).width + 4;
@@ -246,10 +248,10 @@ class Chart {
     this.legendKey = key;
     this.legend.replaceChildren(
       ...named.map((s) => {
-        const dash = { dotted: "dotted", dashed: "dashed", dashdot: "dashed" }[s.dash] || "solid";
-        const style = `border-top: ${(s.width || 1.8) + 1}px ${dash} ${s.color}; opacity: ${s.alpha || 1}`;
-        const line = element("span", { class: "ul-key", style });
-        return element("span", {}, line, s.name);
+        const key = element("span", { class: "ul-key", style: `opacity: ${s.alpha || 1}` });
+        key.innerHTML = `<svg width="26" height="6"><line x2="26" y1="3" y2="3" stroke="${s.color}"
+          stroke-width="${(s.width || 1.8) + 0.5}" stroke-dasharray="${SVG_DASH[s.dash || "solid"]}"/></svg>`;
+        return element("span", {}, key, s.name);
       }),
     );
   }

@@ -22,7 +22,7 @@ from unetlab.history import History
 from unetlab.ingredients import crop_to
 from unetlab.lab.instrument import Curves, Instrument
 from unetlab.lab.session import Session
-from unetlab.metrics import dice_score
+from unetlab.metrics import SegmentationMetrics
 from unetlab.plots import (
     FALSE_ALARM,
     IGNORED,
@@ -79,6 +79,7 @@ class LiveLab:
         trainer.watched = np.unique(np.linspace(0, count - 1, PICTURES).astype(int)).tolist()
         self._images = trainer.val_images[trainer.watched].cpu()  # once and here: a GPU is for the training thread
         self._masks = trainer.val_masks[trainer.watched].cpu()
+        trainer.watched_predictions[trainer.epoch] = trainer.predict(trainer.val_images[trainer.watched])
         self._curves = {}  # Run name -> LiveCurves
         self._scrubbed: int | None = None  # the epoch that the strip shows; None follows the run
         self._strip_key = None
@@ -120,8 +121,11 @@ class LiveLab:
         self.refresh()
         runs = {run.name: _so_far(run.trainer.history) for run in self.session.runs if len(run.trainer.history)}
         if runs:
-            alt = " ".join(f"{name}: {describe_history(history)}" for name, history in runs.items())
-            show(plot_history(runs if len(runs) > 1 else next(iter(runs.values()))), alt)
+            words = {name: describe_history(history) for name, history in runs.items()}
+            if len(runs) > 1:
+                show(plot_history(runs), " ".join(f"{name}: {text}" for name, text in words.items()))
+            else:
+                show(plot_history(*runs.values()), *words.values())
         trainer = self.session.trainer
         if trainer.diverged:
             warnings.warn(trainer.history.stop_reason, RuntimeWarning, stacklevel=2)
@@ -270,10 +274,10 @@ class LiveLab:
         device = trainer.device.type
         if device == "cuda":
             device += f", {torch.cuda.memory_allocated(trainer.device) / 2**30:.1f} GiB"
-        problem = None
+        problem, by_hand = None, [move.name for move in trainer.history.moves[-1:]] == ["stop"]
         if session.error is not None:
             problem = f"The run ended with {type(session.error).__name__}: {session.error}"
-        elif trainer.history.stop_reason and not session.training:
+        elif trainer.history.stop_reason and not (session.training or by_hand):
             problem = f"The run ended: {trainer.history.stop_reason}"
         lines = [line for line in (problem, self._message, *trainer.notes) if line]
         return {
@@ -293,10 +297,11 @@ class LiveLab:
             style = colour | {"dash": DASHES[i % len(DASHES)]}
             x, losses, rates = live.steps_since(run.since)
             epochs, val_losses, dices, waits = live.epochs_since(run.since)
-            loss.append(curves.line(x, losses, name=f"{name} training".strip(), width=1, alpha=0.45, **colour))
+            loss.append(curves.line(x, losses, name=f"{name} training".strip(), width=1, alpha=0.6, **colour))
             loss.append(curves.line(epochs, val_losses, name=f"{name} validation".strip(), dots=2.5, **style))
             dice.append(curves.line(epochs, dices, name=name, dots=2.5, **style))
-            rate.append(curves.line(x, rates, name=name, steps=True, **style))
+            starts = [at - 1 / trainer.steps_per_epoch for at in x] + x[-1:]
+            rate.append(curves.line(starts, rates + rates[-1:], name=name, steps=True, **style))
             if run.trainer.early_stopping:
                 counter.append(curves.line(epochs, waits, name=name, dots=2.5, **style))
         furthest = max(run.trainer.epoch for run in runs)
@@ -337,17 +342,11 @@ class LiveLab:
         guesses = trainer.watched_predictions[epoch]
         images, truth = crop_to(self._images, guesses), crop_to(self._masks, guesses)
         empty = 1.0 if classes == 1 else math.nan  # as in the trainer's validation Dice
-        scores = [
-            dice_score(
-                guess[None],
-                mask[None],
-                classes,
-                zero_division=empty,
-                include_background=trainer.include_background,
-                ignore_index=ignored,
-            )
-            for guess, mask in zip(guesses, truth, strict=True)
-        ]
+        metrics = SegmentationMetrics(
+            classes, zero_division=empty, include_background=trainer.include_background, ignore_index=ignored
+        )
+        metrics.update(guesses, truth)
+        scores = metrics.compute()["dice_per_image"]
         order = np.argsort(scores, kind="stable")
         thin = slice(None, None, -(-max(guesses.shape[1:]) // PICTURE_SIDE))
         images, truth, guesses = (part[order][..., thin, thin].numpy() for part in (images, truth, guesses))
@@ -376,19 +375,17 @@ def _so_far(history: History) -> History:
 
 
 def _move_marks(trainer: Trainer, apart: float) -> list[dict]:
-    """A mark at every step with a move. Those of the rate name the new one; of several close together, the last."""
+    """A mark at every step with a move. Those of the rate name the new one; of moves close together, only the last."""
     marks = {}
     for move in trainer.history.moves:
         if move.name != "stop":
             mark = marks.setdefault(move.step, {"x": move.step / trainer.steps_per_epoch})
             if move.name == "lr":
-                mark["text"] = "schedule" if move.new is None else f"{move.new:.2g}"
-    named = math.inf
-    for mark in reversed(marks.values()):
-        if "text" in mark and named - mark["x"] < apart:
+                mark["text"] = "schedule" if move.new is None else f"{move.new:.2g}".replace("e-0", "e-")
+    rates = [mark for mark in marks.values() if "text" in mark]
+    for mark, following in zip(rates, rates[1:], strict=False):
+        if following["x"] - mark["x"] < apart:
             del mark["text"]
-        elif "text" in mark:
-            named = mark["x"]
     return list(marks.values())
 
 
@@ -473,12 +470,13 @@ def _mosaic(rows: list, bars: list[str | None]) -> np.ndarray:
     """Rows of pictures (H, W, 3) in [0, 1], 2 pixels apart, as uint8; a row may have a bar of colour at its left."""
     height, width = rows[0][0].shape[:2]
     gap, margin = 2, 5
-    mosaic = np.full((len(rows) * (height + gap) - gap, margin + len(rows[0]) * (width + gap) - gap, 3), 0.5)
+    size = len(rows) * (height + gap) - gap, margin + len(rows[0]) * (width + gap) - gap, 3
+    mosaic = np.full(size, 128, dtype=np.uint8)
     for i, (row, bar) in enumerate(zip(rows, bars, strict=True)):
         top = i * (height + gap)
         if bar is not None:
-            mosaic[top : top + height, : margin - 1] = matplotlib.colors.to_rgb(bar)
+            mosaic[top : top + height, : margin - 1] = np.multiply(matplotlib.colors.to_rgb(bar), 255).round()
         for j, picture in enumerate(row):
             left = margin + j * (width + gap)
-            mosaic[top : top + height, left : left + width] = picture
-    return (mosaic * 255).round().astype(np.uint8)
+            mosaic[top : top + height, left : left + width] = (picture * 255).round()
+    return mosaic
