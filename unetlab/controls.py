@@ -126,9 +126,13 @@ class Script:
                 move = (move.step, {move.name: move.new})
             try:
                 step, changes = move
+                if step != int(step) or step < 0:
+                    raise ValueError
                 self.moves.append((int(step), dict(changes)))
-            except (TypeError, ValueError):
-                raise ValueError(f"a script is a list of (step, {{name: value}}), not {move!r}") from None
+            except (TypeError, ValueError, OverflowError):
+                raise ValueError(
+                    f"a script is a list of (step, {{name: value}}), steps being whole numbers from 0, not {move!r}"
+                ) from None
 
     @classmethod
     def from_json(cls, path: str | Path) -> "Script":

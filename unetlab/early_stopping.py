@@ -91,7 +91,7 @@ class EarlyStopping:
         if self.wait < self.patience or self.epoch == 0:
             return Decision(False, False, self.wait)
         self.stopped_epoch = self.epoch
-        best = "never improved" if self.best is None else f"best {self.best:.4g} at epoch {self.best_epoch}"
+        best = "never improved" if self.best is None else f"best {self.best:.4g}, {self.wait} before"
         reason = f"{self.monitor} did not improve for {self.wait} evaluations ({best})"
         return Decision(False, True, self.wait, reason)
 

@@ -6,7 +6,7 @@ What a control does to the run is asked of the kernel. Each state leaves a scree
 import os
 
 import pytest
-from conftest import wait_until
+from driver import wait_until
 
 pytestmark = pytest.mark.browser
 
