@@ -26,7 +26,7 @@ _PIXELS_PER_INCH = 144
 
 
 def use_style() -> None:
-    """Draw every later figure of this session in the style of the course."""
+    """Draw every later figure in the style of the course."""
     plt.style.use(STYLE)
 
 
