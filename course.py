@@ -99,7 +99,7 @@ def notebooks(args):
 
 
 def records(args):
-    """make the recorded runs that widgets replay, all or those named (schedules, stopping, lr_finder)"""
+    """make the recorded runs that widgets replay, all or those named (batch_size, schedules, ...)"""
     return run(PYTHON, "data_scripts/make_records.py", *args, OMP_NUM_THREADS="1")
 
 

@@ -1,6 +1,6 @@
-"""Make notebooks/records/*.json: the runs that the widgets of chapters 3 and 4 replay, so that no slider ever trains.
+"""Make notebooks/records/*.json: the runs that the widgets of chapters 2 to 4 replay, so that no slider ever trains.
 
-python course.py records [NAME ...]   makes all records, or those named; 15 minutes on one core for all.
+python course.py records [NAME ...]   makes all records, or those named; 25 minutes on one core for all.
 
 Every file says its seeds, settings, versions and hardware. A seed is that of the weights and of the data order; the
 images are the same for all. The file is written after every run: an interrupted command goes on where it stopped, and
@@ -110,10 +110,51 @@ def lr_finder_run(seed: int, key: dict, settings: dict) -> dict:
     return rounded | {"suggestion": float(f"{test.suggestion:.4g}"), "stopped": test.stopped}
 
 
+# Steps after which a run of each batch size is evaluated. All hold three epochs of 96 images and 48 steps.
+EVALUATED = {
+    1: (12, 24, 48, 96, 144, 192, 288, 384),
+    4: (3, 6, 12, 24, 48, 72, 120, 168, 240),
+    16: (1, 3, 6, 12, 18, 24, 36, 48, 72, 120),
+    96: (1, 2, 3, 6, 12, 18, 24, 36, 48),
+}
+
+
+def batch_size() -> Iterator[tuple[dict, dict]]:
+    """Four batch sizes at four constant rates, evaluated on training and validation images as they go."""
+    for batch in EVALUATED:
+        for lr in (1e-3, 3e-3, 1e-2, 3e-2):
+            yield {"batch": batch, "lr": lr}, {"batch_size": batch, "lr": lr, "norm": "group"}
+
+
+def batch_size_run(seed: int, key: dict, settings: dict) -> dict:
+    """Epochs are too coarse a grid for large batches and small ones, so the steps are taken by hand.
+
+    ``seconds``: processor time of the steps so far, evaluations left out.
+    """
+    trainer = make_trainer(seed, settings)
+    train, val = (trainer.images, trainer.masks), (trainer.val_images, trainer.val_masks)
+    generator = torch.Generator().manual_seed(seed)
+    columns = {name: [] for name in ("step", "seconds", "train_loss", "val_loss", "val_dice")}
+    seconds, batches = 0.0, []
+    while trainer.step < EVALUATED[key["batch"]][-1]:
+        batches = batches or list(torch.randperm(len(trainer.images), generator=generator).split(key["batch"]))
+        started = time.process_time()
+        trainer.train_step(batches.pop(0))
+        seconds += time.process_time() - started
+        if trainer.step in EVALUATED[key["batch"]]:
+            scores = trainer.evaluate(val, batch_size=16)
+            row = {"step": trainer.step, "seconds": round(seconds, 3), "val_loss": scores["loss"]}
+            row |= {"val_dice": scores["dice"], "train_loss": trainer.evaluate(train, batch_size=16)["loss"]}
+            for name, values in columns.items():
+                values.append(float(DIGITS[name].format(row[name])) if name in DIGITS else row[name])
+    return columns
+
+
 RECORDS = {
     "schedules": (schedules, schedule_run),
     "stopping": (stopping, lambda seed, key, settings: curves(seed, settings)),
     "lr_finder": (lr_finder, lr_finder_run),
+    "batch_size": (batch_size, batch_size_run),
 }
 
 

@@ -1,4 +1,4 @@
-"""Recorded runs, which the widgets of chapters 3 and 4 replay instead of training: ``notebooks/records/NAME.json``.
+"""Recorded runs, which the widgets of chapters 2 to 4 replay instead of training: ``notebooks/records/NAME.json``.
 
 Made by ``python course.py records`` (``data_scripts/make_records.py``); every file holds its seeds, settings, versions
 and hardware.
@@ -14,7 +14,7 @@ def load_record(name: str, folder: str | Path | None = None) -> dict:
     """Read a record.
 
     Args:
-        name: schedules, stopping or lr_finder.
+        name: batch_size, schedules, stopping or lr_finder.
         folder: where the files are. None looks in ``records`` beside the notebook, then in the repository of the
             course, if the package was installed from there with ``pip install -e``.
 
