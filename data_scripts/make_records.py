@@ -41,7 +41,8 @@ DIGITS = {"train_loss": "{:.4f}", "val_loss": "{:.4f}", "val_dice": "{:.4f}", "l
 def make_trainer(seed: int, settings: dict) -> ul.Trainer:
     """A U-Net of base 8 and depth 3 (121,385 parameters) on the synthetic cells."""
     s = DEFAULTS | settings
-    data = load_scene("cells", size=s["size"], n=(s["images"], s["val_images"], 1), foreground=s["foreground"])
+    counts = (s["images"], s["val_images"], 1)
+    data = load_scene("cells", size=s["size"], n=counts, seed=s.get("draw", 0), foreground=s["foreground"])
     torch.manual_seed(seed)
     model = ul.UNet(base_channels=8, depth=3, norm=s["norm"])
     options = {name: s[name] for name in ("lr", "scheduler", "loss", "augment", "batch_size")}
@@ -150,11 +151,44 @@ def batch_size_run(seed: int, key: dict, settings: dict) -> dict:
     return columns
 
 
+def imbalance() -> Iterator[tuple[dict, dict]]:
+    """Cells on 1 % of the pixels, a third of the images empty: seven losses; the images are drawn twice."""
+    rare = {"foreground": 0.01, "val_images": 64, "epochs": 30}
+    dice_of_batch = ul.DiceLoss(per_image=False)
+    for name, loss, rates in [
+        ("CE", "ce", (1e-3, 3e-3)),
+        ("CE, weight 20", {"name": "ce", "class_weights": (1, 20)}, (1e-3, 3e-3)),
+        ("Dice", "dice", (1e-3, 3e-3)),
+        ("CE + Dice", "compound", (1e-3, 3e-3)),
+        ("CE + 0.3 Dice", {"name": "compound", "lambda_dice": 0.3}, (1e-3,)),
+        ("CE + 3 Dice", {"name": "compound", "lambda_dice": 3}, (1e-3,)),
+        ("Dice of the batch", dice_of_batch, (1e-3,)),
+    ]:
+        for lr in rates:
+            for draw in (0, 1):
+                key = {"loss": name, "base_lr": lr, "draw": draw, "settings": rare}
+                yield key, rare | {"loss": loss, "lr": lr, "draw": draw}
+
+
+def imbalance_run(seed: int, key: dict, settings: dict) -> dict:
+    """After every epoch: Dice of the pooled pixels, and the share of the empty images with a false alarm."""
+    trainer = make_trainer(seed, settings)
+    trainer.watched = list(range(len(trainer.val_masks)))
+    trainer.fit(settings["epochs"], verbose=False)
+    truth, predictions = trainer.val_masks.bool(), trainer.watched_predictions.values()
+    empty = ~truth.flatten(1).any(1)
+    return {
+        "pooled_dice": [round(ul.dice_score(p, truth.long(), reduction="pooled"), 3) for p in predictions],
+        "false_alarms": [round(p[empty].bool().flatten(1).any(1).float().mean().item(), 3) for p in predictions],
+    }
+
+
 RECORDS = {
     "schedules": (schedules, schedule_run),
     "stopping": (stopping, lambda seed, key, settings: curves(seed, settings)),
     "lr_finder": (lr_finder, lr_finder_run),
     "batch_size": (batch_size, batch_size_run),
+    "imbalance": (imbalance, imbalance_run),
 }
 
 
