@@ -668,7 +668,7 @@ def test_show_displays_the_widget_and_says_how_to_go_on_without(make_lab, notebo
         lab.show()
     (output,) = captured.outputs
     assert output.data[VIEW]["model_id"] == lab.instrument.model_id
-    assert "lab.start() trains all the same" in output.data["text/plain"]
+    assert "lab.wait() trains all the same" in output.data["text/plain"]
 
 
 def test_wait_leaves_one_picture_with_alt_text(make_lab, notebook):
@@ -683,6 +683,16 @@ def test_wait_leaves_one_picture_with_alt_text(make_lab, notebook):
     assert alt.startswith("Over 3 epochs the training loss goes from")
     assert alt in captured.outputs[1].data["text/html"]
     assert not captured.stdout and not captured.stderr
+
+
+def test_wait_starts_what_nobody_has_started_and_nothing_else(make_lab, notebook):
+    lab = make_lab(epochs=2)
+    assert len(lab.wait(60)) == 2 and lab.session.state == "finished"
+    other = ul.LiveLab(trainer(), epochs=4, script=ul.Script([(2, {"stop": True})]))
+    for _ in range(2):  # the second one finds a run that was stopped by hand, and leaves it so
+        other.wait(60)
+        assert other.session.state == "stopped" and other.session.trainer.step == 2
+    other.close()
 
 
 def test_the_picture_shows_all_runs(make_lab, notebook):

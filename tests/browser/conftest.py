@@ -1,7 +1,9 @@
 """JupyterLab and Chromium for the browser tests, started once.
 
-Where there is no Chromium the tests are skipped, and the summary says how to get one.
+Where there is no Chromium the tests are skipped, and the summary says how to get one; in continuous integration they fail.
 """
+
+import os
 
 import pytest
 from driver import CHROMIUM, NO_CHROMIUM, Notebook, chromium, jupyterlab, write_notebook
@@ -19,7 +21,7 @@ def jupyter(tmp_path_factory):
 def pages():
     """Where pages are opened; they share their cache."""
     if CHROMIUM is None:
-        pytest.skip(NO_CHROMIUM)
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_CHROMIUM)
     with chromium() as browser, browser.new_context(viewport={"width": 1400, "height": 1050}) as context:
         yield context
 

@@ -46,8 +46,8 @@ def jupyterlab(home, root):
     """JupyterLab on loopback, on a port that is free, its settings in ``home``, its notebooks in ``root``: its address."""
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     names += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    environment = os.environ | {name: str(home / name.lower()) for name in names}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {name: str(home / name.lower()) for name in names}
+    environment["PYTHONPATH"] = str(ROOT)
     config = home / "jupyter_config_dir"
     (config / "labconfig").mkdir(parents=True)
     (config / "jupyter_lab_config.json").write_text(json.dumps(LAB_CONFIG))

@@ -113,7 +113,7 @@ def test_the_rate_is_moved_while_it_trains(lab_in):
 def test_lower_patience_stops_the_run(lab_in):
     notebook, lab = lab_in()
     lab.press("Min delta", "End")
-    assert notebook.value("lab.session.trainer.controls.pending") == {"min_delta": 0.05}
+    notebook.until("lab.session.trainer.controls.pending == {'min_delta': 0.05}")
     lab.click("Start")
     notebook.until("lab.session.trainer.epoch >= 4")
     lab.press("Patience", "Home", "ArrowRight")

@@ -69,7 +69,7 @@ function makeControl(spec, send) {
     pending = now; // at most one message a frame while dragging, and always the newest value
   });
   return {
-    node: element("div", { class: "ul-control" }, label, input, value),
+    node: element("div", { class: `ul-control ul-${spec.style || "plain"}` }, label, input, value),
     input,
     setRange(min, max) { input.min = inward(spec, min); input.max = inward(spec, max); },
     set(v) {
@@ -114,6 +114,23 @@ class Chart {
     this.node = element("figure", { class: "ul-chart" }, this.title, this.canvas, this.legend);
     host.append(this.node);
     this.touch(send);
+    this.resized = new ResizeObserver(() => this.measure());
+    this.resized.observe(this.canvas);
+  }
+
+  // Size and colours are read when they have changed, not at every drawing: to ask makes the browser lay out the page.
+  measure() {
+    const style = getComputedStyle(this.canvas);
+    this.ink = style.color;
+    this.grid = style.getPropertyValue("--ul-grid");
+    this.font = `11px ${style.fontFamily}`;
+    [this.width, this.height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    this.draw(this.panel, this.data);
+  }
+
+  remove() {
+    this.resized.disconnect();
+    this.node.remove();
   }
 
   // Drawing or picking with the pointer; every gesture has a keyboard twin among the controls.
@@ -131,21 +148,19 @@ class Chart {
   }
 
   draw(panel, data) {
-    this.panel = panel;
-    this.title.textContent = panel.title;
+    [this.panel, this.data] = [panel, data];
+    if (this.title.textContent !== panel.title) this.title.textContent = panel.title;
     this.canvas.setAttribute("aria-label", panel.label || panel.title);
     this.node.classList.toggle("ul-chart-wide", Boolean(panel.wide));
-    this.canvas.style.cursor = panel.touch ? "crosshair" : "default";
-    const width = this.canvas.clientWidth, height = this.canvas.clientHeight, ratio = window.devicePixelRatio || 1;
+    this.canvas.classList.toggle("ul-touch", Boolean(panel.touch));
+    const { width, height, ink, grid } = this, ratio = window.devicePixelRatio || 1;
     if (!width) return;
     if (this.canvas.width !== Math.round(width * ratio)) this.canvas.width = Math.round(width * ratio);
     if (this.canvas.height !== Math.round(height * ratio)) this.canvas.height = Math.round(height * ratio);
     const c = this.canvas.getContext("2d");
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     c.clearRect(0, 0, width, height);
-    const style = getComputedStyle(this.canvas);
-    const ink = style.color, grid = style.getPropertyValue("--ul-grid");
-    c.font = `11px ${style.fontFamily}`;
+    c.font = this.font;
 
     const lift = (v) => (panel.log ? Math.log10(v) : v);
     const series = panel.series.map((s) => ({
@@ -248,7 +263,7 @@ class Chart {
     this.legendKey = key;
     this.legend.replaceChildren(
       ...named.map((s) => {
-        const key = element("span", { class: "ul-key", style: `opacity: ${s.alpha || 1}` });
+        const key = element("span", { class: "ul-key", "aria-hidden": "true", style: `opacity: ${s.alpha || 1}` });
         key.innerHTML = `<svg width="26" height="6"><line x2="26" y1="3" y2="3" stroke="${s.color}"
           stroke-width="${(s.width || 1.8) + 0.5}" stroke-dasharray="${SVG_DASH[s.dash || "solid"]}"/></svg>`;
         return element("span", {}, key, s.name);
@@ -296,7 +311,7 @@ function render({ model, el }) {
   const drawn = [];
   const drawCharts = () => {
     const panels = model.get("panels"), data = floats(model.get("data"));
-    while (drawn.length > panels.length) drawn.pop().node.remove();
+    while (drawn.length > panels.length) drawn.pop().remove();
     while (drawn.length < panels.length) drawn.push(new Chart(charts, send));
     panels.forEach((p, i) => drawn[i].draw(p, data));
   };
@@ -366,14 +381,12 @@ function render({ model, el }) {
     status: writeStatus, values: setValues, enabled: setEnabled, ranges: setRanges,
   };
   for (const [name, listener] of Object.entries(listeners)) model.on(`change:${name}`, listener);
-  const resized = new ResizeObserver(drawCharts);
-  resized.observe(charts);
-  const recoloured = new MutationObserver(drawCharts); // light to dark
+  const recoloured = new MutationObserver(() => drawn.forEach((chart) => chart.measure())); // light to dark
   recoloured.observe(document.body, { attributes: true });
   setRanges(); setEnabled(); writeStatus(); writeTitles(); writeCaption(); writeTable(); drawStrip(); drawCharts();
   return () => {
-    resized.disconnect();
     recoloured.disconnect();
+    drawn.forEach((chart) => chart.remove());
     cancelAnimationFrame(asked);
     for (const [name, listener] of Object.entries(listeners)) model.off(`change:${name}`, listener);
   };

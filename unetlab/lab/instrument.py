@@ -45,7 +45,8 @@ class Instrument(anywidget.AnyWidget):
         title: heading and accessible name.
         controls: dicts ``id``, ``kind`` (range, select, check, button), ``label`` (visible and accessible), ``row``, and
             for a range ``min``, ``max``, ``step`` (of the exponent if ``log``), ``log``, ``texts`` (words for values);
-            for a select ``options``; for a button ``style`` (primary, danger); ``hint``. Fixed at the start.
+            for a select ``options``; ``style`` (of a button primary or danger, of a slider large); ``hint``. Fixed at the
+            start.
         values, enabled, ranges: by control id: the value, whether it can be used (None hides it), [min, max] of a slider.
         status: ``text``, ``progress`` (0 to 1 or None), ``problem`` (an alert or None).
         panels: charts: ``title``, ``label`` (what the curves do), ``xlabel``, ``log``, ``xlog`` (x are exponents),

@@ -47,9 +47,19 @@ CONTROLS = [
     {"id": "pause", "kind": "button", "label": "Pause", "hint": "Hold before the next step"},
     {"id": "resume", "kind": "button", "label": "Resume", "hint": "Go on after a pause"},
     {"id": "stop", "kind": "button", "label": "Stop", "style": "danger", "hint": "End the run; Start goes on"},
-    {"id": "lr", "kind": "range", "label": "Learning rate", "row": 1, "min": 1e-6, "max": 1, "step": 0.02, "log": True},
+    {"id": "lr", "kind": "range", "label": "Learning rate", "row": 1, "min": 1e-6, "max": 1, "step": 0.02, "log": True}
+    | {"style": "large"},
     {"id": "release", "kind": "button", "label": "Back to schedule", "row": 1, "hint": "Let the schedule set the rate"},
-    {"id": "patience", "kind": "range", "label": "Patience", "row": 1, "min": 0, "max": 60, "step": 1},
+    {
+        "id": "patience",
+        "kind": "range",
+        "label": "Patience",
+        "row": 1,
+        "min": 0,
+        "max": 60,
+        "step": 1,
+        "style": "large",
+    },
     {"id": "min_delta", "kind": "range", "label": "Min delta", "row": 1, "min": 0, "max": 0.05, "step": 0.001},
     {"id": "epoch", "kind": "range", "label": "Epoch", "row": 2, "min": 0, "max": 1, "step": 1},
     {"id": "rewind", "kind": "button", "label": "Rewind", "row": 2, "hint": "Go back to the end of this epoch"},
@@ -100,7 +110,7 @@ class LiveLab:
         """Display the lab in this cell. Where widgets are dead a line says how to go on without them."""
         bundle = self.instrument._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        text = "Live lab: no widgets here? lab.start() trains all the same, and lab.wait() draws the result."
+        text = "Live lab: no widgets here? lab.wait() trains all the same and draws the result."
         display(data | {"text/plain": text}, metadata=metadata, raw=True)
 
     def start(self) -> None:
@@ -111,12 +121,16 @@ class LiveLab:
     def wait(self, timeout: float | None = None) -> History:
         """Wait for the end of the run (at most ``timeout`` seconds) and leave a picture of it in the notebook.
 
+        A run that nobody has started is started here, so that a page without a reader, or without widgets, trains too.
+
         Returns:
             the ``History`` of the run in hand.
 
         Raises:
             the exception that ended the run, if one did. A loss that is no longer finite is a warning.
         """
+        if self.session.state == "ready":
+            self.start()
         self.session.wait(timeout)
         self.refresh()
         runs = {run.name: _so_far(run.trainer.history) for run in self.session.runs if len(run.trainer.history)}
