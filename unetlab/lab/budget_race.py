@@ -138,17 +138,16 @@ class BudgetRace:
         }
 
     def _table(self, racing: dict) -> list[list[str]]:
-        """The runners in their order at the budget: means of the seeds (lowest to highest)."""
-        rows = [[f"{self.axis}: {self.budget:.3g}", "Rate", "Dice", "Train loss", "Val. loss", "Steps"]]
+        """The runners in their order at the budget: means of the seeds, and the lowest and highest Dice."""
+        rows = [[f"{self.axis}: {self.budget:.3g}", "Dice", "of the seeds", "Train loss", "Val. loss", "Steps"]]
         for batch, scores in standings(racing, self.axis, self.budget, self._images):
-            row = [f"batch {batch}", f"{self.rates[batch]:g}"]
             if not np.isfinite(scores).all():
-                rows.append([*row, "not recorded there", "", "", ""])
+                rows.append([f"batch {batch}", "not recorded there", "", "", "", ""])
                 continue
-            values = [
+            train, val, step = (
                 np.mean([at_budget(run, name, self.axis, self.budget, self._images) for run in racing[batch]])
                 for name in ("train_loss", "val_loss", "step")
-            ]
-            row.append(f"{np.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})")
-            rows.append([*row, *(f"{value:.2f}" for value in values[:2]), f"{values[2]:.0f}"])
+            )
+            dice, seeds = f"{np.mean(scores):.3f}", f"{min(scores):.2f} to {max(scores):.2f}"
+            rows.append([f"batch {batch}", dice, seeds, f"{train:.2f}", f"{val:.2f}", f"{step:.0f}"])
         return rows
