@@ -74,7 +74,7 @@ def check_weight_std(function: Callable) -> Verdict:
     ``input_rms``: root mean square of the values that come in. ``wanted``: standard deviation of the values that go out,
     before any activation.
     """
-    for channels, kernel, rms, wanted in ((64, 3, 1.0, 1.0), (16, 5, 2.0, 1.0), (32, 1, 0.5, 3.0), (64, 3, 1.0, 0.5)):
+    for channels, kernel, rms, wanted in ((64, 3, 1.5, 0.7), (16, 5, 2.0, 0.6), (32, 1, 0.5, 3.0)):
         layer = nn.Conv2d(channels, 8, kernel, bias=False)
         answer, n = function(layer, rms, wanted), kernel**2 * channels
         case = f"for {kernel}x{kernel} from {channels} channels, rms {rms:g} in and {wanted:g} wanted,"
@@ -218,7 +218,7 @@ def check_prior_bias(answer: float | None) -> Verdict:
         math.log(2 / 0.98): "2 % is 0.02, not 2.",
         1 / (1 + math.exp(-0.02)): "that is sigmoid(0.02); the bias is what the sigmoid turns into 0.02.",
     }
-    why = next((text for value, text in known.items() if math.isclose(answer, value, abs_tol=0.006)), None)
+    why = next((text for value, text in known.items() if math.isclose(answer, value, rel_tol=2e-3)), None)
     if why is None:
         share = 1 / (1 + math.exp(-min(max(answer, -500), 500)))
         why = f"a bias of {answer:g} makes the network expect {share:.1%} foreground."
