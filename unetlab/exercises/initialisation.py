@@ -103,7 +103,7 @@ def check_weight_std(function: Callable) -> Verdict:
         }
         why = next((text for value, text in known.items() if math.isclose(answer, value, rel_tol=1e-3)), "")
         return wrong(
-            f"{case} you say {answer:.4g}, and the output would have size {wanted * answer / truth:.3g}. {why}"
+            f"{case} you say {answer:.4g}, and the output would have size {wanted * answer / truth:.3g}. {why}".rstrip()
         )
     return right("the output has the wanted size, whatever comes in.")
 
