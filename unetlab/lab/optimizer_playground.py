@@ -16,6 +16,7 @@ WITH_MOMENTUM = ["Momentum", "Nesterov", "Adam"]
 STEPS = 200
 START = np.array([-2.4, 0.6])  # along the valley, and across it
 GOAL = 1e-3  # share of the first loss: when the table calls a run arrived
+FLOOR, CEILING = 1e-6, 1e6  # shares of the first loss between which the charts tell losses apart
 RATES = np.geomspace(1e-4, 10, 61)
 WIDE, HIGH = 3.2, 1.3  # half the sides of the map
 
@@ -159,9 +160,9 @@ def describe(s: Settings, losses: np.ndarray, edge: float | None) -> str:
     return f"Steepest curvature λ = {s.condition:.3g}. The rate {s.lr:.2g} lies {side} the edge {edge:.2g}. {end}"
 
 
-def _shown(values: np.ndarray) -> np.ndarray:
-    """Without what no chart can hold: a run that diverged leaves a gap."""
-    return np.where(np.abs(values) < 1e30, values, np.nan)
+def _height(losses: np.ndarray, first: float) -> np.ndarray:
+    """Losses as the charts show them: a run that diverged is at the top, and what is below ``FLOOR`` lies on it."""
+    return np.nan_to_num(losses, nan=np.inf).clip(FLOOR * first, CEILING * first)
 
 
 def _map(curves: Curves, s: Settings, hessian: np.ndarray, paths: dict) -> dict:
@@ -170,14 +171,14 @@ def _map(curves: Curves, s: Settings, hessian: np.ndarray, paths: dict) -> dict:
     ring = root @ np.array([np.cos(turns), np.sin(turns)])  # where the loss is 1/2
     levels = [math.sqrt(2 * loss(hessian, paths["SGD"][0])) * 0.6**k for k in range(-2, 6)]
     rings = np.hstack([np.hstack([level * ring, [[np.nan], [np.nan]]]) for level in levels])
-    path = _shown(paths[s.optimizer])
+    path = np.where(np.abs(paths[s.optimizer]) < 1e6, paths[s.optimizer], np.nan)  # what ran away leaves a gap
     series = [
         curves.line(*rings, name="equal loss", color=GREY, width=0.8, alpha=0.7),
         curves.line(*path.T, name=f"path of {s.optimizer}", color=BLUE, width=1.4, dots=1.6),
         curves.line([0], [0], name="minimum", color=GREEN, dots=5),
     ]
     return {
-        "title": "The valley, from above",
+        "title": "The valley, from above (second weight upwards)",
         "label": f"Contours of the loss and the path of {s.optimizer}: from the left end of the valley to its middle",
         "xlabel": "first weight",
         "xlim": [-WIDE, WIDE],
@@ -189,38 +190,38 @@ def _map(curves: Curves, s: Settings, hessian: np.ndarray, paths: dict) -> dict:
 
 def _losses(curves: Curves, s: Settings, losses: dict) -> dict:
     first, chosen = losses["SGD"][0], losses[s.optimizer]
-    series = [curves.line(range(STEPS + 1), _shown(chosen), name=s.optimizer, color=BLUE)]
+    series = [curves.line(range(STEPS + 1), _height(chosen, first), name=s.optimizer, color=BLUE)]
     if s.optimizer != "SGD":
-        plain = _shown(losses["SGD"])
+        plain = _height(losses["SGD"], first)
         series.append(curves.line(range(STEPS + 1), plain, name="SGD, same rate", color=ORANGE, dash="dashed"))
     return {
         "title": "Loss against step",
         "label": f"Loss of {s.optimizer} over {STEPS} steps, from {first:.2g} to {chosen[-1]:.1e}",
         "xlabel": "step",
         "xlim": [0, STEPS],
-        "ylim": [1e-6 * first, 1e2 * first],
+        "ylim": [0.3 * FLOOR * first, 1e2 * first],
         "log": True,
         "series": series,
     }
 
 
 def _sweep(curves: Curves, s: Settings, sweep: np.ndarray, losses: dict, edge: float | None) -> dict:
-    first, exponents = losses["SGD"][0], np.log10(RATES)
+    first, exponents, best = losses["SGD"][0], np.log10(RATES), RATES[np.nan_to_num(sweep, nan=np.inf).argmin()]
     marks = [{"x": math.log10(s.lr), "text": f"your rate {s.lr:.2g}", "color": BLUE, "width": 2}]
     if edge is not None:
-        name = "edge 2/λ" if s.optimizer == "SGD" else "edge"
+        name = {"SGD": "edge 2/λ", "Momentum": "edge 2(1+β)/λ", "Nesterov": "edge 2(1+β)/(1+2β)λ"}[s.optimizer]
         marks.append(
             {"x": math.log10(edge), "text": f"{name} = {edge:.2g}", "row": 1, "color": ORANGE, "dash": "dashed"}
         )
     return {
         "title": f"Loss after {STEPS} steps at every rate: drag",
-        "label": f"Final loss of {s.optimizer} over the learning rate, lowest at {RATES[np.nanargmin(_shown(sweep))]:.2g}",
+        "label": f"Final loss of {s.optimizer} over the learning rate, lowest at {best:.2g}",
         "xlabel": "learning rate (log)",
         "xlog": True,
         "xlim": [-4, 1],
-        "ylim": [1e-6 * first, 1e4 * first],  # room for the texts of the marks
+        "ylim": [0.3 * FLOOR * first, 1e3 * first],  # room for the texts of the marks
         "log": True,
-        "series": [curves.line(exponents, _shown(sweep), name=s.optimizer, color=BLUE)],
+        "series": [curves.line(exponents, _height(sweep, first), name=s.optimizer, color=BLUE)],
         "marks": marks,
         "touch": "drag",
     }
