@@ -3,7 +3,7 @@
 unetlab train --images DIR --masks DIR --out RUN_DIR     (or --data NAME for a set of the course)
 unetlab train --resume RUN_DIR
 unetlab predict --run RUN_DIR --images DIR --out DIR
-unetlab data list | check
+unetlab data list | fetch NAME | check NAME|DIR
 unetlab doctor
 
 Results go to the standard output; errors (``error: ...``, one line) and what had to be interpreted (``note: ...``) go to
@@ -29,6 +29,7 @@ from unetlab import checkpoint, plots
 from unetlab.augment import AUGMENTATIONS, make_augment
 from unetlab.classes import IGNORE
 from unetlab.controls import Script, check_change
+from unetlab.data_commands import data_check, data_fetch, data_list
 from unetlab.datasets import Dataset, Notes, load_folder, smoothed
 from unetlab.doctor import check_setup
 from unetlab.early_stopping import EarlyStopping
@@ -36,7 +37,7 @@ from unetlab.files import image_files, read_image
 from unetlab.ingredients import LOSSES, choose_device
 from unetlab.metrics import class_ids
 from unetlab.model import UNet
-from unetlab.realsets import available_datasets, load_dataset
+from unetlab.realsets import load_dataset
 from unetlab.schedulers import SCHEDULES
 from unetlab.training import Trainer
 
@@ -299,43 +300,6 @@ def _to_channels(image, channels: int):
     return image.repeat(3, axis=2) if channels == 3 else image.mean(2, keepdims=True).round().astype("uint8")
 
 
-def data_list(options) -> int:
-    """The sets of the course, and where they were found."""
-    print(f"{'name':13}{'area':16}{'kind':11}{'images':>7}  found in")
-    for row in available_datasets():
-        where = row.folder or ("always there" if row.kind == "synthetic" else "not here: set UNETLAB_DATA")
-        print(f"{row.name:13}{row.area:16}{row.kind:11}{row.images or '':>7}  {where}")
-        if row.kind == "real":
-            print(f"{'':13}licence: {row.licence}")
-    return 0
-
-
-def data_check(options) -> int:
-    """Read a set (or your own --images and --masks) and say what is in it."""
-    if options.name and not (options.images or options.masks):
-        data = load_dataset(options.name)
-        for note in data.notes:
-            warnings.warn(note, stacklevel=2)
-    elif options.images and options.masks and not options.name:
-        data = load_folder(options.images, options.masks, groups=options.groups, classes=options.classes)
-    else:
-        raise ValueError("say what to check: a NAME (see: unetlab data list), or --images DIR --masks DIR")
-    print(data)
-    for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
-        if len(split):
-            counts = torch.bincount(split.masks.flatten().long(), minlength=256)
-            shares = dict(zip(data.class_names, (counts / counts.sum()).tolist(), strict=False))
-            if data.ignore_index is not None:
-                shares["does not count"] = (counts[IGNORE] / counts.sum()).item()
-            balance = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-            groups = f"{len(split):4} images, {len(set(split.groups)):4} groups"
-            if data.class_names[0] == "background":
-                objects = (split.masks > 0) & (split.masks != IGNORE)
-                groups += f", {len(split) - int(objects.flatten(1).any(1).sum()):3} empty"
-            print(f"{part:5}  {groups};  {balance}")
-    return 0
-
-
 def doctor(options) -> int:
     """Say OK or FAIL for each thing the course needs."""
     return 0 if check_setup() else 1
@@ -463,10 +427,18 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="the data sets").add_subparsers(required=True, metavar="COMMAND")
     command("list", data_list, data)
+    sub = command("fetch", data_fetch, data)
+    sub.add_argument("name", metavar="NAME", help="a real set of the course")
+    sub.add_argument(
+        "--from", dest="source", metavar="PATH_OR_URL", help="a local archive or folder, or the address of a mirror"
+    )
     sub = command("check", data_check, data)
-    sub.add_argument("name", nargs="?", metavar="NAME", help="a set of the course")
+    sub.add_argument(
+        "name", nargs="?", metavar="NAME|DIR", help="a set of the course, or a folder with images/ and masks/"
+    )
     for name in ("images", "masks", "groups", "classes"):
         setting(sub, name, default=None)
+    sub.add_argument("--sheet", metavar="FILE", help="the contact sheet, a PNG (default: NAME_sheet.png, here)")
 
     command("doctor", doctor)
     return parser

@@ -31,7 +31,14 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 
 
 class DataError(ValueError):
-    """Data that cannot be used. The message is one line: the file, what is wrong with it, what to do."""
+    """Data that cannot be used. The message is one line: the file, what is wrong with it, what to do.
+
+    Where it is single files that are wrong, the message names the first and `each` has a line for each of them.
+    """
+
+    def __init__(self, message: str, each: Iterable[str] = ()):
+        super().__init__(message)
+        self.each = list(each)
 
 
 class DataNote(UserWarning):
@@ -128,6 +135,21 @@ def read_mask(path, as_colours: bool = False, note: Callable[[Path, str], None] 
         return red
 
 
+def count_pages(path) -> int:
+    """Pages of a TIFF stack. Raises DataError."""
+    with _blaming(path), tifffile.TiffFile(path) as tiff:
+        return len(tiff.pages)
+
+
+def read_page(path, page: int) -> np.ndarray:
+    """One page (H, W) of a stack of grey 8-bit pictures, the values that stand in the file. Raises DataError."""
+    with _blaming(path):
+        pixels = tifffile.imread(path, key=page)
+        if pixels.ndim != 2 or pixels.dtype != np.uint8:
+            raise DataError(f"{path}: {pixels.dtype} of shape {pixels.shape}, not grey pages of 8 bits; fetch it again")
+        return pixels
+
+
 def picture_size(path) -> tuple[int, int]:
     """(width, height) as the file's head says, without decoding it. Raises DataError."""
     with _blaming(path), Image.open(path) as picture:
@@ -193,9 +215,9 @@ def read_all(items: Iterable, read: Callable) -> list:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # the decoders let other threads run
         results = list(pool.map(attempt, items))
-    errors = [r for r in results if isinstance(r, DataError)]
+    errors = [str(r) for r in results if isinstance(r, DataError)]
     if errors:
-        raise DataError(str(errors[0]) + (f" ({len(errors) - 1} more files with errors)" if errors[1:] else ""))
+        raise DataError(errors[0] + (f" ({len(errors) - 1} more files with errors)" if errors[1:] else ""), errors)
     return results
 
 
