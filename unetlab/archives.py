@@ -86,8 +86,8 @@ def _members(archive: Path, folder: Path) -> Iterator[tuple[str, BinaryIO | None
                     raise _refused(archive, member.name, "is a link or a device")
                 try:
                     tarfile.data_filter(member, str(folder))
-                except tarfile.FilterError as error:
-                    raise _refused(archive, member.name, _line(error)) from None
+                except tarfile.FilterError:
+                    raise _refused(archive, member.name, "leads out of the folder") from None
                 yield member.name, tar.extractfile(member) if member.isreg() else None
             # tarfile takes a cut for the end, and leaves the last checksum of a gzip unread.
             tar.fileobj.seek(tar.offset)

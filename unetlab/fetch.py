@@ -146,7 +146,10 @@ def _mirror(known: RealSet, source: str) -> dict[str, None]:
 
     The published checksums are not asked of a mirror: it may well have packed the files anew.
     """
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        raise DataError(f"{source}: no address ({error})") from None
     if parts.scheme not in ("http", "https"):
         raise DataError(
             f"{source}: only http:// and https:// addresses, local archives and folders can be fetched from"

@@ -149,18 +149,22 @@ def find_aerial(folder):
 
 
 def read_aerial(item, coding, size):
-    """At most four patches of a picture, or the two largest of the eight tiles would be two thirds of all patches."""
-    pieces = _patches(item.name, *read_pair(item.image, item.mask, as_colours=True), size, most=4)
+    """At most eight patches of a picture, or the two largest of the eight tiles would be two thirds of all patches."""
+    pieces = _patches(item.name, *read_pair(item.image, item.mask, as_colours=True), size, most=8)
     return [piece._replace(ids=coding(piece.ids, item.mask)) for piece in pieces]
 
 
 def find_tiles(folder):
-    """The same magnetic tile was taken under up to six exposures: pictures whose numbers lie within 80 are one group."""
+    """Pictures whose numbers lie within 1,200 are one group: the same magnetic tile, taken again.
+
+    It was taken under up to six exposures in a row, whose numbers lie within 80, but some tiles came back later: of the
+    392 pictures with a defect, near-identical pairs (`data_check.near_identical`) lie up to 1,186 numbers apart.
+    """
     files = _files(folder, "MT_*/Imgs/*num_[0-9]*.jpg", "*/MT_*/Imgs/*num_[0-9]*.jpg")
     number = {file: int(re.search(r"num_(\d+)", file.stem)[1]) for file in files}
     group, last, group_of = 0, 0, {}
     for k in sorted(set(number.values())):
-        group, last = (group if k - last <= 80 else k), k
+        group, last = (group if k - last <= 1200 else k), k
         group_of[k] = f"tile-{group}"
     return [
         Item(f"{f.parts[-3]}/{f.stem}", group_of[number[f]], f, f.with_suffix(".png"), kind=f.parts[-3]) for f in files

@@ -72,7 +72,7 @@ REAL_SETS = {
         coding=Coding(("background", "membrane"), {0: 1, 255: 0}),  # the dark value is the object
         find=readers.find_membranes,
         read=readers.read_membranes,
-        size=512,
+        size=256,
         stand_in="cells",
         licence="non-commercial, cite",
         citation="Cardona et al., PLoS Biol 8(10): e1000502 (2010), doi 10.1371/journal.pbio.1000502; "
@@ -80,7 +80,7 @@ REAL_SETS = {
         address="http://brainiac2.mit.edu/isbi_challenge/home",
         files={"train-volume.tif": None, "train-labels.tif": None},
         by_hand="register there, download train-volume.tif and train-labels.tif into one folder",
-        note="slices of one stack, split in blocks of five neighbours; smaller sizes are patches of a slice",
+        note="slices of one stack, split in blocks of five neighbours, then cut into patches",
     ),
     "hippocampus": RealSet(
         area="medical",
@@ -124,14 +124,14 @@ REAL_SETS = {
         ),
         find=readers.find_aerial,
         read=readers.read_aerial,
-        size=256,
+        size=128,
         stand_in="roads",
         licence="CC0 1.0",
         citation="Humans in the Loop, Semantic segmentation of aerial imagery (2020)",
         address="https://www.kaggle.com/datasets/humansintheloop/semantic-segmentation-of-aerial-imagery",
         files={"archive.zip": None},
         by_hand="log in there, download the archive",
-        note="split by tile; patches of the pictures' own resolution, at most 4 of a picture",
+        note="split by tile; patches of the pictures' own resolution, at most 8 of a picture",
         val_fraction=0.25,  # two of the eight tiles: they differ too much for one to speak for the others
         test_fraction=0.15,
     ),
@@ -147,7 +147,7 @@ REAL_SETS = {
         citation="Huang et al., Saliency of magnetic tile surface defects (2018)",
         address="https://github.com/abin24/Magnetic-tile-defect-datasets./archive/refs/heads/",
         files={"master.zip": None},
-        note="split by tile, not by exposure; patches that show a defect, and all patches of tiles without one",
+        note="split by tile, not by picture; patches that show a defect, and all patches of tiles without one",
     ),
 }
 
