@@ -21,8 +21,8 @@ from unetlab.classes import IGNORE
 from unetlab.datasets import Dataset, load_folder, match_files
 from unetlab.files import DataError, DataNote
 
-ALIKE = 0.99  # correlation of two 32 x 32 thumbnails from which on they show the same
-MOST_BITS = 6  # of 64 in which the hashes of two such pictures may differ
+ALIKE = 0.985  # correlation of two 32 x 32 thumbnails from which on they show the same
+MOST_BITS = 10  # of 64 in which the hashes of two such pictures may differ
 FLAT = 3.0  # grey levels: a thumbnail that varies less shows nothing that could be compared
 LISTED = 5  # examples of each kind of problem
 
