@@ -942,6 +942,40 @@ def test_weights_that_cannot_be_trusted(refused, pictures, trained, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
+# --------------------------------------------------------------------------------------------------------- test, split
+
+
+def test_the_test_split_is_opened_and_that_is_written_down(unetlab, refused, pictures, trained, tmp_path):
+    run_dir = tmp_path / "run"
+    line = ["train", *sources(pictures), "--out", run_dir, *TINY, "--epochs", 1, "--test-fraction", 0.3]
+    assert unetlab(*line)[0] == 0 and not (run_dir / "test.json").exists()
+    code, out, err = unetlab("test", "--run", run_dir, "--device", "cpu")
+    (first,) = read(run_dir / "test.json")
+    assert code == 0 and f"Test Dice {first['dice']:.3f}" in out and "mean over 3 images" in out
+    assert first["who"] and first["when"] and "opened" not in err
+    code, out, err = unetlab("test", "--run", run_dir, "--device", "cpu")
+    assert (
+        code == 0
+        and "opened 1 times before" in err
+        and [row["dice"] for row in read(run_dir / "test.json")] == [first["dice"]] * 2
+    )
+    assert "has no test split: train with --test-fraction" in refused("test", "--run", trained)
+    assert unetlab(*line, "--overwrite")[0] == 0 and not (run_dir / "test.json").exists()
+
+
+def test_pictures_that_were_added_do_not_change_the_split_of_a_run(unetlab, tmp_path):
+    own_pictures(tmp_path)
+    run_dir, line = tmp_path / "run", ["train", *sources(tmp_path), *TINY]
+    assert unetlab(*line, "--out", run_dir)[0] == 0
+    own_pictures(tmp_path, n=16)
+    code, _, err = unetlab("train", "--resume", run_dir)
+    assert code == 0 and "6 groups that split.json does not name, left out (first 10.png)" in err
+    assert unetlab(*line, "--out", tmp_path / "new")[0] == 0
+    assert len(read(tmp_path / "new/split.json")["train"]["names"]) > len(
+        read(run_dir / "split.json")["train"]["names"]
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------- doctor
 
 

@@ -203,14 +203,16 @@ def load_folder(
     """A folder of pictures and a folder of masks as a Dataset. Read the notes it gives: they say what it understood.
 
     Pairs: by the file's name without its ending, in subfolders too; words such as _mask, _label or _seg may stand
-    beside the name. Both folders may be the same one.
+    beside the name, and so may what all names of a folder have in common (21_training.tif and 21_manual1.gif). Both
+    folders may be the same one.
     Size: all pictures get the median aspect ratio and a longer side of `size` pixels, but none is made larger than the
     largest one is; images are smoothed (antialiased), masks take the nearest pixel.
     Masks: 0, 1, 2, ... are class ids; 0 and one other value, a JPEG, and soft edges from 0 to 255 are two classes.
 
     groups: None (each picture for itself), a regular expression whose first (...) finds the group in the file's name,
     or a CSV file with the columns name,group.
-    classes: None (from the masks), their number, background included, or a file that names them. Text: a name a line,
+    classes: None (from the masks), their number, background included, "colours" (each colour of the masks is a class),
+    or a file that names them. Text: a name a line,
     for the values 0, 1, 2, ...; CSV: the columns name,value or name,colour (#RRGGBB); JSON: a list of names, or
     {name: value or colour}. Pixels of a class named "ignore" get the id 255 and do not count.
     split: the split.json of an earlier run; it decides, whatever the fractions and the seed.
@@ -299,10 +301,25 @@ def match_files(images, masks, leave_out=()) -> tuple[list[tuple[Path, Path]], l
         return found
 
     image_of, mask_of = by_key(image_list, images), by_key(mask_list, masks)
+    if not image_of.keys() & mask_of.keys():
+        image_of, mask_of = _without_common_parts(image_of), _without_common_parts(mask_of)
     orphans = [mask_of[key] for key in mask_of.keys() - image_of.keys()]
     image_of = {key: file for key, file in image_of.items() if file not in leave_out}
     bare = [file for key, file in image_of.items() if key not in mask_of]
     return [(file, mask_of[key]) for key, file in image_of.items() if key in mask_of], bare, sorted(orphans)
+
+
+def _without_common_parts(file_of):
+    """The same files under keys without the parts, between _ - and ., with which all names begin or end."""
+    parts = [re.split(r"[-_. ]+", name) for _, name in file_of]
+    shortest = min(map(len, parts))
+    first, last = (
+        next((k for k in range(shortest) if len({p[step * k + min(step, 0)] for p in parts}) > 1), shortest - 1)
+        for step in (1, -1)
+    )
+    names = ["_".join(p[first : len(p) - last]) for p in parts]
+    keys = [(folder, name) for (folder, _), name in zip(file_of, names, strict=True)]
+    return dict(zip(keys, file_of.values(), strict=True)) if len(set(keys)) == len(keys) else file_of
 
 
 def _groups(names, groups):

@@ -115,9 +115,10 @@ def read_mask(path, as_colours: bool = False, note: Callable[[Path, str], None] 
                 values = _colours(picture)
                 if picture.has_transparency_data:
                     alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-                    if (values == values[0, 0]).all() and (alpha != alpha[0, 0]).any():
-                        raise DataError(f"{path}: only the alpha channel shows the objects; save the mask as grey")
-                    note(path, "the alpha channel was dropped")
+                    shown_by_alpha = (values == values[0, 0]).all() and (alpha != alpha[0, 0]).any()
+                    values = alpha if shown_by_alpha and not as_colours else values
+                    what = "the mask is its alpha channel, all else is of one colour"
+                    note(path, what if shown_by_alpha else "the alpha channel was dropped")
             else:
                 values = np.asarray(picture) // np.uint8(STRETCHED.get(raw_mode, 1))
         if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
@@ -132,7 +133,10 @@ def read_mask(path, as_colours: bool = False, note: Callable[[Path, str], None] 
         if (red != green).any() or (red != blue).any():
             found = np.unique(red << 16 | green << 8 | blue)
             some = ", ".join(f"#{colour:06X}" for colour in found[:8]) + (", ..." if len(found) > 8 else "")
-            raise DataError(f"{path}: a mask in colours ({some}); name them in a file of classes (see load_folder)")
+            raise DataError(
+                f'{path}: a mask in colours ({some}); say --classes colours (in Python classes="colours") to make '
+                "each colour a class, or name them in a file of classes (see load_folder)"
+            )
         return red
 
 
