@@ -5,6 +5,7 @@ licence lets anybody pass them on (CC0); of the others only shares and histogram
 """
 
 import io
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -103,4 +104,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ul.DataError as error:  # a real set is not there
+        sys.exit(f"gallery: {error}")
