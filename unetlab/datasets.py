@@ -301,7 +301,7 @@ def match_files(images, masks, leave_out=()) -> tuple[list[tuple[Path, Path]], l
         return found
 
     image_of, mask_of = by_key(image_list, images), by_key(mask_list, masks)
-    if not image_of.keys() & mask_of.keys():
+    if image_of and mask_of and not image_of.keys() & mask_of.keys():
         image_of, mask_of = _without_common_parts(image_of), _without_common_parts(mask_of)
     orphans = [mask_of[key] for key in mask_of.keys() - image_of.keys()]
     image_of = {key: file for key, file in image_of.items() if file not in leave_out}
