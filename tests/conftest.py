@@ -1,6 +1,9 @@
 """What all tests share: one thread, the folder of real data, repeatable random examples."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -10,6 +13,10 @@ ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the same digits on every number of cores
+os.environ["UNETLAB_CACHE"] = tempfile.mkdtemp(
+    prefix="unetlab-tests-"
+)  # what the user has fetched is no test's concern
+atexit.register(shutil.rmtree, os.environ["UNETLAB_CACHE"], ignore_errors=True)
 if SHARED_DATA.is_dir():
     os.environ.setdefault("UNETLAB_DATA", str(SHARED_DATA))
 

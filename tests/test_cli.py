@@ -271,7 +271,7 @@ def test_masks_in_colours_with_pixels_that_do_not_count(unetlab, tmp_path):
     classes = ["--classes", tmp_path / "classes.csv"]
     code, out, _ = unetlab("train", *sources(tmp_path), "--out", tmp_path / "run", *TINY, "--epochs", 1, *classes)
     assert code == 0 and "background, car" in out
-    code, out, _ = unetlab("data", "check", *sources(tmp_path), *classes)
+    code, out, _ = unetlab("data", "check", *sources(tmp_path), *classes, "--sheet", tmp_path / "sheet.png")
     assert code == 0 and out.count("does not count 12.5%") == 2
 
 
@@ -618,11 +618,13 @@ BAD_FOLDERS = [
 
 
 @pytest.mark.parametrize("spoil", BAD_FOLDERS, ids=lambda f: f.__name__)
-def test_bad_folders_are_named_with_the_remedy(refused, tmp_path, spoil):
+def test_bad_folders_are_named_with_the_remedy(refused, unetlab, tmp_path, spoil):
     message = spoil(own_pictures(tmp_path))
     assert re.search(message, refused("train", *sources(tmp_path), "--out", tmp_path / "run", *TINY))
     assert not (tmp_path / "run").exists()
-    assert re.search(message, refused("data", "check", *sources(tmp_path)))
+    code, out, err = unetlab("data", "check", *sources(tmp_path), "--sheet", tmp_path / "sheet.png")
+    one_by_one = message.replace(r" \(1 more files with errors\)", "").replace("1 of 10 images have no", "has no")
+    assert code and re.search(one_by_one, out + err), out + err
 
 
 def test_in_a_terminal_there_is_one_line_and_no_traceback(tmp_path):
@@ -763,7 +765,7 @@ def test_bad_sources(refused, pictures, tmp_path, monkeypatch):
     assert "there is no data set 'cels'. Did you mean 'cells'?" in refused("train", "--data", "cels", *out)
     assert "--groups: only for your own" in refused("train", "--data", "cells", "--groups", "(.)", *out)
     monkeypatch.delenv("UNETLAB_DATA", raising=False)
-    assert "nuclei: UNETLAB_DATA is not set" in refused("train", "--data", "nuclei", *out)
+    assert "unetlab data fetch nuclei" in refused("train", "--data", "nuclei", *out)
 
 
 def test_bad_places_for_a_run(refused, pictures, tmp_path):
@@ -941,51 +943,41 @@ def test_weights_that_cannot_be_trusted(refused, pictures, trained, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
-# ------------------------------------------------------------------------------------------------------- data, doctor
+# --------------------------------------------------------------------------------------------------------- test, split
 
 
-def test_data_list(unetlab, monkeypatch):
-    monkeypatch.delenv("UNETLAB_DATA", raising=False)
-    code, out, err = unetlab("data", "list")
-    assert (code, err) == (0, "")
-    for name in ("cells", "animals", "roads", "defects"):
-        assert re.search(f"^{name} .*always there$", out, re.MULTILINE)
-    for name in ("nuclei", "membranes", "hippocampus", "pets", "aerial", "tiles"):
-        assert re.search(f"^{name} .*not here: set UNETLAB_DATA\n +licence: ", out, re.MULTILINE)
+def test_the_test_split_is_opened_and_that_is_written_down(unetlab, refused, pictures, trained, tmp_path):
+    run_dir = tmp_path / "run"
+    line = ["train", *sources(pictures), "--out", run_dir, *TINY, "--epochs", 1, "--test-fraction", 0.3]
+    assert unetlab(*line)[0] == 0 and not (run_dir / "test.json").exists()
+    code, out, err = unetlab("test", "--run", run_dir, "--device", "cpu")
+    (first,) = read(run_dir / "test.json")
+    assert code == 0 and f"Test Dice {first['dice']:.3f}" in out and "mean over 3 images" in out
+    assert first["who"] and first["when"] and "opened" not in err
+    code, out, err = unetlab("test", "--run", run_dir, "--device", "cpu")
+    assert (
+        code == 0
+        and "opened 1 times before" in err
+        and [row["dice"] for row in read(run_dir / "test.json")] == [first["dice"]] * 2
+    )
+    assert "has no test split: train with --test-fraction" in refused("test", "--run", trained)
+    assert unetlab(*line, "--overwrite")[0] == 0 and not (run_dir / "test.json").exists()
 
 
-def test_data_list_with_real_sets(unetlab, real_data):
-    assert re.search(rf"^nuclei .* \d+  {re.escape(str(real_data))}", unetlab("data", "list")[1], re.MULTILINE)
+def test_pictures_that_were_added_do_not_change_the_split_of_a_run(unetlab, tmp_path):
+    own_pictures(tmp_path)
+    run_dir, line = tmp_path / "run", ["train", *sources(tmp_path), *TINY]
+    assert unetlab(*line, "--out", run_dir)[0] == 0
+    own_pictures(tmp_path, n=16)
+    code, _, err = unetlab("train", "--resume", run_dir)
+    assert code == 0 and "6 groups that split.json does not name, left out (first 10.png)" in err
+    assert unetlab(*line, "--out", tmp_path / "new")[0] == 0
+    assert len(read(tmp_path / "new/split.json")["train"]["names"]) > len(
+        read(run_dir / "split.json")["train"]["names"]
+    )
 
 
-@pytest.mark.parametrize("name", ["cells", "roads"])
-def test_data_check_of_a_scene(unetlab, name):
-    code, out, err = unetlab("data", "check", name)
-    assert (code, err) == (0, "")
-    assert re.search(r"^train    96 images, .* groups,   \d+ empty;  background \d+\.\d%, ", out, re.MULTILINE)
-    assert re.search("^val      64 images", out, re.MULTILINE) and re.search("^test     64 images", out, re.MULTILINE)
-
-
-def test_data_check_of_a_folder(unetlab, pictures):
-    code, out, err = unetlab("data", "check", *sources(pictures), "--groups", r"^\d(\d)")
-    assert code == 0 and err == "note: masks of 0 and 255: read as 0 (background) and 1 (foreground)\n"
-    assert "8 images,    8 groups,   0 empty;  background 96.5%, foreground 3.5%" in out
-
-
-@pytest.mark.parametrize("name", ["nuclei", "membranes", "hippocampus", "pets", "aerial", "tiles"])
-def test_data_check_of_a_real_set(unetlab, real_data, name):
-    code, out, err = unetlab("data", "check", name)
-    assert code == 0 and err.startswith("note: ")
-    for part in ("train", "val", "test"):
-        (line,) = re.findall(f"^{part} .*$", out, re.MULTILINE)
-        assert sum(map(float, re.findall(r"([\d.]+)%", line))) == pytest.approx(100, abs=0.3)
-        assert ("empty" in line) == (name != "aerial")  # where every class is an object, no mask is empty
-
-
-def test_data_check_wants_one_thing(refused, pictures):
-    for given in ([], ["--images", pictures], ["cells", *sources(pictures)]):
-        assert "say what to check" in refused("data", "check", *given)
-    assert "Did you mean 'nuclei'?" in refused("data", "check", "nucle")
+# ------------------------------------------------------------------------------------------------------------- doctor
 
 
 def test_doctor(unetlab, monkeypatch):

@@ -1,5 +1,6 @@
 """unetlab/datasets.py: pairs, groups, sizes and splits of a learner's folder; every kind of bad input named."""
 
+import json
 import re
 import warnings
 
@@ -389,6 +390,44 @@ def test_groups_that_do_not_serve(folder):
     refusal(folder, "p0_01.png: no group found (9 of 10 images)", "g.csv", groups=folder / "g.csv")
     refusal(folder, "10 pictures in 1 group(s)", "2 groups", groups="(p)")
     refusal(folder, "10 pictures in 2 group(s)", "3 groups", groups="(p0|p)", test_fraction=0.2)
+
+
+def test_a_split_file_decides(folder):
+    patients(folder)
+    first = load(folder, groups=r"^(p\d)_", val_fraction=0.3, test_fraction=0.2)
+    file = folder / "split.json"
+    file.write_text(json.dumps(first.split_json()))
+    again = load(folder, groups=r"^(p\d)_", val_fraction=0.5, seed=9, split=file)
+    assert again.notes == [] and [s.names for s in all_parts(again)] == [s.names for s in all_parts(first)]
+    save(picture(), folder / "images/p7_0.png")
+    save(disc(), folder / "masks/p7_0.png")
+    more = load(folder, groups=r"^(p\d)_", split=file)
+    assert more.notes == ["1 groups that split.json does not name, left out (first p7)"]
+    assert [s.names for s in all_parts(more)] == [s.names for s in all_parts(first)]
+
+
+def test_split_files_that_do_not_serve(folder):
+    file = folder / "split.json"
+    parts = {part: {"groups": [f"0{i}.png"]} for i, part in enumerate(("train", "val", "test"))}
+    for text, words in (
+        ("{", "no split; it needs train, val and test"),
+        ("[]", "no split"),
+        (json.dumps({"train": parts["train"]}), "no split"),
+        (json.dumps(parts | {"val": parts["train"]}), "the group '00.png' is in two parts"),
+        (json.dumps(parts | {"val": {"groups": ["x.png"]}}), "the group 'x.png' is not in the data (1 such groups)"),
+        (json.dumps(parts | {"val": {"groups": []}}), "train or val has no group"),
+    ):
+        file.write_text(text)
+        refusal(folder, "split.json", words, split=file)
+    file.unlink()
+    refusal(folder, "split.json", "cannot be read", split=file)
+
+
+def test_images_left_out(folder):
+    (folder / "masks/03.png").unlink()
+    data = load(folder, leave_out=[folder / "images/03.png", folder / "images/04.png"])
+    names = data.train.names + data.val.names
+    assert len(names) == 8 and not {"03.png", "04.png"} & set(names)
 
 
 GROUPS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60)

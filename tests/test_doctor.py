@@ -124,6 +124,13 @@ def test_the_folder_of_real_data(installed, monkeypatch, tmp_path):
     assert found("real data") == ("OK", f"{tmp_path}: nuclei")
 
 
+def test_sets_that_were_fetched(installed, monkeypatch, tmp_path):
+    monkeypatch.setenv("UNETLAB_CACHE", str(tmp_path))
+    assert found("real data") == ("--", "UNETLAB_DATA is not set: the synthetic scenes are used instead")
+    (tmp_path / "data/nuclei_dsb2018").mkdir(parents=True)
+    assert found("real data") == ("OK", f"{tmp_path / 'data'}: nuclei")
+
+
 def test_real_data_here(real_data):
     status, finding = found("real data")
     assert status == "OK" and str(real_data) in finding

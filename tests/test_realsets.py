@@ -1,5 +1,8 @@
 """unetlab/realsets.py: the door to all data, and the six real sets where their files are (else these are skipped)."""
 
+import json
+import os
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +12,7 @@ from PIL import Image
 
 from unetlab.classes import IGNORE
 from unetlab.files import DataError
-from unetlab.realsets import REAL_SETS, _centred, _patches, available_datasets, load_dataset
+from unetlab.realsets import REAL_SETS, available_datasets, load_dataset
 from unetlab.scenes import SCENES
 
 RNG = np.random.default_rng(0)
@@ -70,10 +73,14 @@ def test_an_unknown_name_lists_the_known_ones(name, close):
 @pytest.mark.parametrize("name", REAL_SETS)
 def test_a_set_that_is_not_there_says_what_to_do(name, tmp_path, monkeypatch):
     known = REAL_SETS[name]
-    for root, words in ((None, "UNETLAB_DATA is not set"), (tmp_path, str(tmp_path / known.folder))):
+    monkeypatch.setenv("UNETLAB_CACHE", str(tmp_path / "cache"))
+    for root in (None, tmp_path):
         monkeypatch.delenv("UNETLAB_DATA", raising=False)
         if root:
             monkeypatch.setenv("UNETLAB_DATA", str(root))
+        words = (
+            f"{(root or tmp_path / 'cache/data') / known.folder} is not there; get it with: unetlab data fetch {name} "
+        )
         for alias in (name, known.folder):
             with pytest.raises(DataError) as caught:
                 load_dataset(alias)
@@ -148,6 +155,43 @@ def test_damaged_files_of_a_set_are_named(tmp_path, monkeypatch):
         load_dataset("pets")
 
 
+def test_a_set_is_read_once(tmp_path, monkeypatch):
+    write_tiny_sets(tmp_path)
+    monkeypatch.setenv("UNETLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("UNETLAB_CACHE", str(tmp_path / "cache"))
+    first = load_dataset("pets", size=30)
+    monkeypatch.setattr("unetlab.realsets.read_all", lambda items, read: [read(item) for item in items])
+
+    def refuse(item, coding, size):
+        raise AssertionError(f"{item.name} was read again")
+
+    monkeypatch.setitem(REAL_SETS, "pets", replace(REAL_SETS["pets"], read=refuse))
+    again, other = load_dataset("pets", size=30), load_dataset("pets", size=30, seed=1, n=(3, 1, 1))
+    assert torch.equal(again.train.images, first.train.images) and names(again) == names(first)
+    assert [len(split) for split in parts(other)] == [3, 1, 1] and set(names(other)) <= set(names(first))
+    with pytest.raises(AssertionError, match="was read again"):  # another size is another set of pieces
+        load_dataset("pets", size=20)
+    mask = tmp_path / "pets_oxford_sample/annotations/trimaps/pug_3.png"
+    seconds = mask.stat().st_mtime_ns
+    content = mask.read_bytes()
+    mask.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(mask, ns=(seconds, seconds))
+    with pytest.raises(AssertionError, match="was read again"):  # so are other bytes, whatever their time stamp says
+        load_dataset("pets", size=30)
+
+
+def test_a_split_file_decides_whatever_the_seed(tmp_path, monkeypatch):
+    write_tiny_sets(tmp_path)
+    monkeypatch.setenv("UNETLAB_DATA", str(tmp_path))
+    first = load_dataset("pets", size=30)
+    (tmp_path / "split.json").write_text(json.dumps(first.split_json()))
+    again = load_dataset("pets", size=20, seed=7, split=tmp_path / "split.json")
+    assert load_dataset("pets", size=20, seed=7).val.groups != first.val.groups
+    assert [split.groups for split in parts(again)] == [split.groups for split in parts(first)]
+    with pytest.raises(ValueError, match="only real sets are split by a file"):
+        load_dataset("cells", split=tmp_path / "split.json")
+
+
 @pytest.mark.parametrize("options", [{"size": 0}, {"n": 0}, {"n": (5, 5)}, {"n": (5, 5, -1)}])
 @pytest.mark.parametrize("name", ["cells", "pets"])
 def test_sizes_and_numbers_that_make_no_sense(name, options):
@@ -175,47 +219,14 @@ def test_knobs_belong_to_scenes(tmp_path, monkeypatch):
         load_dataset("pets", noise=0.1)
 
 
-@pytest.mark.parametrize(
-    "shape, count, rows, columns",
-    [
-        ((64, 64), 4, (0, 32), (0, 32)),
-        ((80, 64), 4, (0, 48), (0, 32)),
-        ((40, 64), 2, (4,), (0, 32)),
-        ((20, 10), 1, (0,), (0,)),
-        ((33, 47), 1, (0,), (7,)),
-    ],
-)
-def test_patches_reach_every_border(shape, count, rows, columns):
-    image, ids = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8), RNG.integers(0, 9, shape, dtype=np.uint8)
-    pieces = _patches("a", image, ids, 32)
-    assert [piece.name for piece in pieces] == [f"a/{r},{c}" for r in rows for c in columns]
-    assert len(pieces) == count and all(p.image.shape == (32, 32, 3) and p.ids.shape == (32, 32) for p in pieces)
-    top, left = min(32, shape[0]), min(32, shape[1])
-    assert np.array_equal(pieces[0].ids[:top, :left], ids[rows[0] :, columns[0] :][:top, :left])
-    assert np.array_equal(pieces[-1].image[:top, :left], image[rows[-1] :, columns[-1] :][:top, :left])
-
-
-def test_at_most_so_many_patches():
-    image, ids = np.zeros((320, 320, 1), np.uint8), np.zeros((320, 320), np.uint8)
-    corners = [piece.name for piece in _patches("a", image, ids, 32, most=4)]
-    assert len(set(corners)) == 4 and corners[0] == "a/0,0" and corners[-1] == "a/288,288"
-
-
-def test_centred():
-    plane = np.arange(12).reshape(3, 4)
-    padded = _centred(plane, 6)
-    assert np.array_equal(padded[1:4, 1:5], plane) and padded.sum() == plane.sum()
-    assert np.array_equal(_centred(plane, 2), plane[0:2, 1:3])
-
-
 # ------------------------------------------------------------------------------------------------------ the real files
 
 SHAPES = {
     "nuclei": (1, 256),
-    "membranes": (1, 512),
+    "membranes": (1, 256),
     "hippocampus": (1, 64),
     "pets": (3, 128),
-    "aerial": (3, 256),
+    "aerial": (3, 128),
     "tiles": (1, 128),
 }
 ON_DISK = {"nuclei": 96, "membranes": 30, "hippocampus": 110, "pets": 111, "aerial": 72, "tiles": 432}
@@ -271,11 +282,11 @@ def test_the_membrane_is_the_dark_fifth_and_slices_go_in_blocks(name):
     )
     assert images[masks == 1].float().mean() < images[masks == 0].float().mean() - 30
     for split in (data.val, data.test):
-        numbers = [int(slice_name.split("-")[1].split("/")[0]) for slice_name in split.names]
+        numbers = sorted({int(slice_name.split("-")[1].split("/")[0]) for slice_name in split.names})
         assert numbers == list(range(numbers[0], numbers[0] + 5))
-    small = load_dataset(name, size=256)
-    assert len(small.train) == 4 * len(data.train)
-    assert torch.equal(small.train.images[3, 0], data.train.images[0, 0, 256:, 256:])
+    whole = load_dataset(name, size=512)
+    assert len(data.train) == 4 * len(whole.train)
+    assert torch.equal(data.train.images[3, 0], whole.train.images[0, 0, 256:, 256:])
 
 
 @needs("hippocampus")
@@ -328,7 +339,7 @@ def test_exposures_of_one_magnetic_tile_stay_together(name):
             number = int(piece.split("/")[1].split("_")[-1])
             where.setdefault(number, set()).add(index)
     numbers = sorted(where)
-    close = [(a, b) for a, b in zip(numbers, numbers[1:], strict=False) if b - a <= 80]
+    close = [(a, b) for a, b in zip(numbers, numbers[1:], strict=False) if b - a <= 1200]
     assert len(close) > 50 and all(where[a] == where[b] and len(where[a]) == 1 for a, b in close)
 
 

@@ -62,12 +62,29 @@ class Coding:
     def completed(self, scans, notes):
         """The coding that fits all masks. Raises DataError if none does."""
         pixels = sum((Counter(scan.pixels) for scan in scans), Counter())
-        coding = self if self.ids else _infer(self.names, pixels, scans, notes)
+        if self.ids:
+            coding = self
+        elif self.as_colours:
+            coding = _each_colour(pixels, scans)
+        else:
+            coding = _infer(self.names, pixels, scans, notes)
         read_all(scans, lambda scan: coding(np.array([*scan.pixels]), scan.path))
         for name in coding.names:
             if not any(coding.ids[value] == coding.names.index(name) for value in pixels):
                 notes(None, f"no mask holds the class {name!r}")
         return coding
+
+
+def _each_colour(pixels, scans):
+    """A class for every colour, in the order of their numbers; black, the first, is the background."""
+    colours = sorted(pixels)
+    if not 2 <= len(colours) <= MOST_CLASSES:
+        raise DataError(
+            f"{scans[0].path}: {len(colours)} colours in the masks, not 2 to {MOST_CLASSES}; blurred by JPEG or smoothing? "
+            "Name those that mean something in a file of classes (see load_folder)"
+        )
+    names = ("background" if colour == 0 else f"#{colour:06X}" for colour in colours)
+    return Coding(tuple(names), {colour: i for i, colour in enumerate(colours)}, as_colours=True)
 
 
 def _infer(names, pixels, scans, notes):
@@ -91,17 +108,26 @@ def _infer(names, pixels, scans, notes):
             return Coding(two, {0: 0, 255: 1})
     if lossy:
         raise DataError(f"{lossy[0]}: JPEG has blurred the class numbers of this mask; save masks as PNG")
+    ids = {}
     if not names:
         run = next((k for k, value in enumerate(values) if k != value), len(values))  # 0, 1, ... run - 1 occur
         if run > MOST_CLASSES:
             raise DataError(
                 f"{scans[0].path}: the masks hold the values 0 to {run - 1}, as if they numbered objects; "
-                "write 1 for every object, or say classes=N"
+                "write 1 for every object, or say --classes N"
+            )
+        if run > 2 and values[run:] == [IGNORE]:
+            notes(None, f"the value {IGNORE} beside 0 to {run - 1}: such pixels do not count")
+            ids = {IGNORE: IGNORE}
+        elif len(values) > max(run + 1, 3) and values[-1] < IGNORE:  # some numbers do not occur: not for us to guess
+            raise DataError(
+                f"{scans[0].path}: the masks hold {len(values)} values from {values[0]} to {values[-1]} with gaps; say "
+                f"--classes {values[-1] + 1} if they are class numbers, or name them in a file of classes"
             )
         names = _default_names(max(run, 2))
         rarest, where = min(((v, sum(v in s.pixels for s in scans)) for v in values), key=lambda pair: pair[1])
         notes(None, f"masks of {run} values: read as {run} classes; value {rarest} is in {where} of {len(scans)} masks")
-    return Coding(names, {value: value for value in range(len(names))})
+    return Coding(names, {value: value for value in range(len(names))} | ids)
 
 
 def _is_blurred(pixels, lossy):
@@ -133,6 +159,8 @@ def read_classes(classes) -> Coding:
     """What `classes` says before a mask was seen: nothing, the names, or the names and the code of each."""
     if classes is None:
         return Coding()
+    if str(classes) == "colours":
+        return Coding(as_colours=True)
     if isinstance(classes, int):
         if not 2 <= classes < IGNORE:
             raise DataError(f"classes={classes}: must be 2 to {IGNORE - 1}, the background counts as one")

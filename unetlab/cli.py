@@ -3,7 +3,8 @@
 unetlab train --images DIR --masks DIR --out RUN_DIR     (or --data NAME for a set of the course)
 unetlab train --resume RUN_DIR
 unetlab predict --run RUN_DIR --images DIR --out DIR
-unetlab data list | check
+unetlab test --run RUN_DIR                               (once, at the end)
+unetlab data list | fetch NAME | check NAME|DIR
 unetlab doctor
 
 Results go to the standard output; errors (``error: ...``, one line) and what had to be interpreted (``note: ...``) go to
@@ -13,11 +14,13 @@ interrupted.
 
 import argparse
 import difflib
+import getpass
 import json
 import math
 import sys
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -29,6 +32,7 @@ from unetlab import checkpoint, plots
 from unetlab.augment import AUGMENTATIONS, make_augment
 from unetlab.classes import IGNORE
 from unetlab.controls import Script, check_change
+from unetlab.data_commands import data_check, data_fetch, data_list
 from unetlab.datasets import Dataset, Notes, load_folder, smoothed
 from unetlab.doctor import check_setup
 from unetlab.early_stopping import EarlyStopping
@@ -36,11 +40,20 @@ from unetlab.files import image_files, read_image
 from unetlab.ingredients import LOSSES, choose_device
 from unetlab.metrics import class_ids
 from unetlab.model import UNet
-from unetlab.realsets import available_datasets, load_dataset
+from unetlab.realsets import load_dataset
+from unetlab.scenes import SCENES
 from unetlab.schedulers import SCHEDULES
 from unetlab.training import Trainer
 
-RUN_FILES = ("config.json", "split.json", "history.json", "best.safetensors", "curves.png", "predictions.png")
+RUN_FILES = (
+    "config.json",
+    "split.json",
+    "history.json",
+    "best.safetensors",
+    "curves.png",
+    "predictions.png",
+    "test.json",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,7 +113,7 @@ def _resume(run_dir: Path, given: dict) -> int:
         wrong = ", ".join(f"--{name.replace('_', '-')}" for name in given.keys() - {"device"})
         raise ValueError(f"--resume goes on with the settings of the run: leave out {wrong}")
     config = _read_config(run_dir)
-    data = _load(config)
+    data = _load(config, run_dir / "split.json")
     device = _available(given.get("device", config["device"]))
     trainer = Trainer.resume(run_dir, data.train, data.val, device=device)
     if trainer.epoch >= config["epochs"] or trainer.history.stop_reason:
@@ -140,9 +153,11 @@ def _make_run_dir(run_dir: Path, config: dict, data: Dataset) -> None:
         checkpoint.write_atomically(run_dir / name, json.dumps(content, indent=1).encode() + b"\n")
 
 
-def _load(config: dict) -> Dataset:
+def _load(config: dict, split: Path | None = None) -> Dataset:
+    """The data of a run; `split` is the split.json of a run that began, and decides whatever was added since."""
     if config["data"]:
-        data = load_dataset(config["data"], size=config["size"], seed=config["seed"])
+        split = None if config["data"] in SCENES else split  # scenes are drawn anew
+        data = load_dataset(config["data"], size=config["size"], seed=config["seed"], split=split)
     else:
         data = load_folder(
             config["images"],
@@ -153,6 +168,7 @@ def _load(config: dict) -> Dataset:
             groups=config["groups"],
             classes=config["classes"],
             seed=config["seed"],
+            split=split,
         )
     if data.class_names[0] == "background" and not (data.val.masks[data.val.masks != IGNORE] > 0).any():
         empty = f"no validation mask ({', '.join(data.val.names[:3])}) holds an object"
@@ -275,6 +291,28 @@ def predict(options) -> int:
     return 0
 
 
+def test(options) -> int:
+    """Score the best weights on the test split, and write down in RUN_DIR/test.json who opened it, and when."""
+    run_dir = Path(options.run_dir)
+    config = _read_config(run_dir)
+    data = _load(config, run_dir / "split.json")
+    if not len(data.test):
+        raise ValueError(f"{run_dir} has no test split: train with --test-fraction")
+    trainer = _make_trainer(config | {"device": options.device}, data)
+    weights, _ = checkpoint.load_weights(run_dir / "best.safetensors")
+    checkpoint.put_weights(trainer.model, weights, run_dir / "best.safetensors")
+    scores, log = trainer.evaluate(data.test), run_dir / "test.json"
+    opened = json.loads(log.read_text(encoding="utf-8")) if log.exists() else []
+    if opened:
+        again = f"opened {len(opened)} times before: if anything was chosen by it, its score flatters"
+        warnings.warn(f"the test split was {again}", stacklevel=2)
+    now = {"when": datetime.now().isoformat(timespec="seconds"), "who": getpass.getuser()}
+    opened.append(now | {name: scores[name] for name in ("dice", "iou")})
+    checkpoint.write_atomically(log, json.dumps(opened, indent=1).encode() + b"\n")
+    print(f"Test Dice {scores['dice']:.3f}, IoU {scores['iou']:.3f} (mean over {len(data.test)} images); see {log}")
+    return 0
+
+
 def _targets(root: Path, out: Path, overwrite: bool) -> dict[Path, Path]:
     """The mask file of each image; none may take the place of another, of an image, or of what was there before."""
     if out.resolve().is_relative_to(root.resolve()):
@@ -297,43 +335,6 @@ def _to_channels(image, channels: int):
     if image.shape[2] == channels:
         return image
     return image.repeat(3, axis=2) if channels == 3 else image.mean(2, keepdims=True).round().astype("uint8")
-
-
-def data_list(options) -> int:
-    """The sets of the course, and where they were found."""
-    print(f"{'name':13}{'area':16}{'kind':11}{'images':>7}  found in")
-    for row in available_datasets():
-        where = row.folder or ("always there" if row.kind == "synthetic" else "not here: set UNETLAB_DATA")
-        print(f"{row.name:13}{row.area:16}{row.kind:11}{row.images or '':>7}  {where}")
-        if row.kind == "real":
-            print(f"{'':13}licence: {row.licence}")
-    return 0
-
-
-def data_check(options) -> int:
-    """Read a set (or your own --images and --masks) and say what is in it."""
-    if options.name and not (options.images or options.masks):
-        data = load_dataset(options.name)
-        for note in data.notes:
-            warnings.warn(note, stacklevel=2)
-    elif options.images and options.masks and not options.name:
-        data = load_folder(options.images, options.masks, groups=options.groups, classes=options.classes)
-    else:
-        raise ValueError("say what to check: a NAME (see: unetlab data list), or --images DIR --masks DIR")
-    print(data)
-    for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
-        if len(split):
-            counts = torch.bincount(split.masks.flatten().long(), minlength=256)
-            shares = dict(zip(data.class_names, (counts / counts.sum()).tolist(), strict=False))
-            if data.ignore_index is not None:
-                shares["does not count"] = (counts[IGNORE] / counts.sum()).item()
-            balance = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-            groups = f"{len(split):4} images, {len(set(split.groups)):4} groups"
-            if data.class_names[0] == "background":
-                objects = (split.masks > 0) & (split.masks != IGNORE)
-                groups += f", {len(split) - int(objects.flatten(1).any(1).sum()):3} empty"
-            print(f"{part:5}  {groups};  {balance}")
-    return 0
 
 
 def doctor(options) -> int:
@@ -387,7 +388,7 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 
 def _classes(text: str) -> int | str:
-    return int(text) if text.isdecimal() else _path(text)
+    return int(text) if text.isdecimal() else text if text == "colours" else _path(text)
 
 
 def _path(text: str) -> str:
@@ -416,7 +417,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "val_fraction": (float, 0.2, "X", "share of the images to validate on"),
     "test_fraction": (float, 0.0, "X", "share of the images to put aside for a test"),
     "groups": (_groups, None, "FILE|REGEX", "CSV (name,group) or expression: a group stays in one split"),
-    "classes": (_classes, None, "N|FILE", "number of classes, or a file with their names and colours"),
+    "classes": (_classes, None, "N|colours|FILE", "their number, each colour one, or a file with names and colours"),
     "augment": (_one_of(*AUGMENTATIONS), "standard", "NAME", f"one of {', '.join(AUGMENTATIONS)}"),
     "crop": (_whole(0), 128, "N", "side of random windows to train on, where images are larger; 0: whole images"),
     "seed": (_whole(0, 2**32 - 1), 0, "N", "of the split, the weights and the order of the images"),
@@ -461,12 +462,24 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--overwrite", action="store_true", help="replace masks that are in the folder")
     setting(sub, "device", default="auto")
 
+    sub = command("test", test)
+    sub.add_argument("--run", dest="run_dir", required=True, metavar="RUN_DIR", help="folder of the run")
+    setting(sub, "device", default="auto")
+
     data = commands.add_parser("data", help="the data sets").add_subparsers(required=True, metavar="COMMAND")
     command("list", data_list, data)
+    sub = command("fetch", data_fetch, data)
+    sub.add_argument("name", metavar="NAME", help="a real set of the course")
+    sub.add_argument(
+        "--from", dest="source", metavar="PATH_OR_URL", help="a local archive or folder, or the address of a mirror"
+    )
     sub = command("check", data_check, data)
-    sub.add_argument("name", nargs="?", metavar="NAME", help="a set of the course")
+    sub.add_argument(
+        "name", nargs="?", metavar="NAME|DIR", help="a set of the course, or a folder with images/ and masks/"
+    )
     for name in ("images", "masks", "groups", "classes"):
         setting(sub, name, default=None)
+    sub.add_argument("--sheet", metavar="FILE", help="the contact sheet, a PNG (default: NAME_sheet.png, here)")
 
     command("doctor", doctor)
     return parser

@@ -6,6 +6,7 @@ it leakage). The masks: a mask is a table of class ids, and whatever was read in
 """
 
 import hashlib
+import json
 import re
 import warnings
 from collections import Counter
@@ -17,7 +18,17 @@ import torch
 from PIL import Image
 
 from unetlab.classes import IGNORE, read_classes, scan_mask
-from unetlab.files import DataError, DataNote, image_files, read_all, read_image, read_mask, read_table, warn_of
+from unetlab.files import (
+    DataError,
+    DataNote,
+    image_files,
+    read_all,
+    read_image,
+    read_mask,
+    read_table,
+    read_text,
+    warn_of,
+)
 from unetlab.scenes import make_scene
 
 # Words that file names carry beside the name of the picture: 007_img.png and 007_mask.png belong together.
@@ -130,6 +141,36 @@ def split_by_group(
     return tuple(np.array([i for i, g in enumerate(groups) if g in set(part)], int) for part in (waiting, val, test))
 
 
+def split_by_file(groups, path, notes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of train, val and test as a split.json says (`Dataset.split_json`), group by group.
+
+    Pictures of groups that the file does not name are left out, and `notes` hears of them. Raises DataError if the file
+    is no split, puts a group into two parts, or names groups that are not there.
+    """
+    try:
+        content = json.loads(read_text(path))
+        parts = [set(content[part]["groups"]) for part in ("train", "val", "test")]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path}: no split; it needs train, val and test, each with its groups, as split.json"
+        ) from None
+    named = set().union(*parts)
+    if sum(map(len, parts)) > len(named):
+        twice = sorted(group for group in named if sum(group in part for part in parts) > 1)
+        raise DataError(f"{path}: the group {twice[0]!r} is in two parts ({len(twice)} such groups); keep it in one")
+    if lost := sorted(named - set(groups)):
+        raise DataError(
+            f"{path}: the group {lost[0]!r} is not in the data ({len(lost)} such groups); is it this set's?"
+        )
+    if not (parts[0] and parts[1]):
+        raise DataError(f"{path}: train or val has no group; both need one")
+    if left := sorted(set(groups) - named):
+        notes(None, f"{len(left)} groups that {Path(path).name} does not name, left out (first {left[0]})")
+    return tuple(np.array([i for i, group in enumerate(groups) if group in part], int) for part in parts)
+
+
 def load_scene(name, size=64, n=(96, 64, 64), seed=0, **knobs) -> Dataset:
     """A synthetic scene as a Dataset: n = (train, val, test) pictures of size x size; the knobs are `make_scene`'s.
 
@@ -147,29 +188,46 @@ def load_scene(name, size=64, n=(96, 64, 64), seed=0, **knobs) -> Dataset:
 
 
 def load_folder(
-    images, masks, *, size=256, val_fraction=0.2, test_fraction=0.0, groups=None, classes=None, seed=0
+    images,
+    masks,
+    *,
+    size=256,
+    val_fraction=0.2,
+    test_fraction=0.0,
+    groups=None,
+    classes=None,
+    seed=0,
+    split=None,
+    leave_out=(),
 ) -> Dataset:
     """A folder of pictures and a folder of masks as a Dataset. Read the notes it gives: they say what it understood.
 
     Pairs: by the file's name without its ending, in subfolders too; words such as _mask, _label or _seg may stand
-    beside the name. Both folders may be the same one.
+    beside the name, and so may what all names of a folder have in common (21_training.tif and 21_manual1.gif). Both
+    folders may be the same one.
     Size: all pictures get the median aspect ratio and a longer side of `size` pixels, but none is made larger than the
     largest one is; images are smoothed (antialiased), masks take the nearest pixel.
     Masks: 0, 1, 2, ... are class ids; 0 and one other value, a JPEG, and soft edges from 0 to 255 are two classes.
 
     groups: None (each picture for itself), a regular expression whose first (...) finds the group in the file's name,
     or a CSV file with the columns name,group.
-    classes: None (from the masks), their number, background included, or a file that names them. Text: a name a line,
+    classes: None (from the masks), their number, background included, "colours" (each colour of the masks is a class),
+    or a file that names them. Text: a name a line,
     for the values 0, 1, 2, ...; CSV: the columns name,value or name,colour (#RRGGBB); JSON: a list of names, or
     {name: value or colour}. Pixels of a class named "ignore" get the id 255 and do not count.
+    split: the split.json of an earlier run; it decides, whatever the fractions and the seed.
+    leave_out: image files that shall not take part.
 
     Raises DataError: one line with the file (of several the first, and how many more) and the remedy.
     """
     images, masks, notes = Path(images), Path(masks), Notes()
-    pairs = _pair_files(images, masks, notes)
+    pairs = _pair_files(images, masks, leave_out, notes)
     names = [image.relative_to(images).as_posix() for image, _ in pairs]
     group_of = _groups(names, groups)
-    parts = split_by_group(group_of, val_fraction, test_fraction, seed)
+    if split is None:
+        parts = split_by_group(group_of, val_fraction, test_fraction, seed)
+    else:
+        parts = split_by_file(group_of, split, notes)
     asked = read_classes(classes)
     scans = read_all([mask for _, mask in pairs], lambda mask: scan_mask(mask, asked.as_colours))
     coding = asked.completed(scans, notes)
@@ -205,8 +263,26 @@ class Notes:
         ]
 
 
-def _pair_files(images, masks, notes):
+def _pair_files(images, masks, leave_out, notes):
     """[(image, mask), ...] sorted by image."""
+    pairs, bare, orphans = match_files(images, masks, leave_out)
+    if bare:
+        some = ", ".join(str(file.relative_to(images)) for file in bare[:3]) + (", ..." if len(bare) > 3 else "")
+        raise DataError(
+            f"{some}: {len(bare)} of {len(pairs) + len(bare)} images have no mask in {masks}; name each mask after its "
+            f"image ({bare[0].stem}.png or {bare[0].stem}_mask.png), or take these images out",
+            [f"{file}: has no mask in {masks}" for file in bare],
+        )
+    if len(pairs) < 2:
+        number = "a single image" if pairs else "no image"
+        raise DataError(f"{images}: {number}; at least two are needed, one to train on and one to validate")
+    for mask in orphans:
+        notes(mask, "masks without an image, left out")
+    return pairs
+
+
+def match_files(images, masks, leave_out=()) -> tuple[list[tuple[Path, Path]], list[Path], list[Path]]:
+    """Pairs (image, mask), images without a mask, masks without an image. Raises DataError for two of one name."""
     image_list, mask_list = image_files(images), image_files(masks)
     if images.resolve() == masks.resolve():
         mask_list = [file for file in mask_list if _MASK_WORD.search(file.stem)]
@@ -225,19 +301,25 @@ def _pair_files(images, masks, notes):
         return found
 
     image_of, mask_of = by_key(image_list, images), by_key(mask_list, masks)
-    bare = [image_of[key] for key in image_of if key not in mask_of]
-    if bare:
-        some = ", ".join(str(file.relative_to(images)) for file in bare[:3]) + (", ..." if len(bare) > 3 else "")
-        raise DataError(
-            f"{some}: {len(bare)} of {len(image_of)} images have no mask in {masks}; name each mask after its image "
-            f"({bare[0].stem}.png or {bare[0].stem}_mask.png), or take these images out"
-        )
-    if len(image_of) < 2:
-        number = "a single image" if image_of else "no image"
-        raise DataError(f"{images}: {number}; at least two are needed, one to train on and one to validate")
-    for key in mask_of.keys() - image_of.keys():
-        notes(mask_of[key], "masks without an image, left out")
-    return [(image_of[key], mask_of[key]) for key in image_of]
+    if image_of and mask_of and not image_of.keys() & mask_of.keys():
+        image_of, mask_of = _without_common_parts(image_of), _without_common_parts(mask_of)
+    orphans = [mask_of[key] for key in mask_of.keys() - image_of.keys()]
+    image_of = {key: file for key, file in image_of.items() if file not in leave_out}
+    bare = [file for key, file in image_of.items() if key not in mask_of]
+    return [(file, mask_of[key]) for key, file in image_of.items() if key in mask_of], bare, sorted(orphans)
+
+
+def _without_common_parts(file_of):
+    """The same files under keys without the parts, between _ - and ., with which all names begin or end."""
+    parts = [re.split(r"[-_. ]+", name) for _, name in file_of]
+    shortest = min(map(len, parts))
+    first, last = (
+        next((k for k in range(shortest) if len({p[step * k + min(step, 0)] for p in parts}) > 1), shortest - 1)
+        for step in (1, -1)
+    )
+    names = ["_".join(p[first : len(p) - last]) for p in parts]
+    keys = [(folder, name) for (folder, _), name in zip(file_of, names, strict=True)]
+    return dict(zip(keys, file_of.values(), strict=True)) if len(set(keys)) == len(keys) else file_of
 
 
 def _groups(names, groups):

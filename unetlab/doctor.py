@@ -9,12 +9,11 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
 from unetlab.model import UNet
-from unetlab.realsets import available_datasets
+from unetlab.realsets import available_datasets, data_root
 
 
 def check_setup() -> bool:
@@ -101,12 +100,12 @@ def _check_lab() -> tuple[str, str, str]:
 
 
 def _check_data() -> tuple[str, str, str]:
-    folder = os.environ.get("UNETLAB_DATA")
-    if not folder:
-        return "--", "real data", "UNETLAB_DATA is not set: the synthetic scenes are used instead"
-    if not Path(folder).is_dir():
+    named, folder = os.environ.get("UNETLAB_DATA"), data_root()
+    if named and not folder.is_dir():
         return "FAIL", "real data", f"UNETLAB_DATA names {folder}, which is no folder: correct it or unset it"
     found = [row.name for row in available_datasets() if row.kind == "real" and row.folder]
+    if not named and not found:
+        return "--", "real data", "UNETLAB_DATA is not set: the synthetic scenes are used instead"
     return ("OK" if found else "--"), "real data", f"{folder}: {', '.join(found) or 'no set that the course knows'}"
 
 

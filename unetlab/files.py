@@ -9,6 +9,7 @@ Three rules hold for every function of this page:
 """
 
 import csv
+import gzip
 import os
 import warnings
 from collections.abc import Callable, Iterable
@@ -31,7 +32,14 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 
 
 class DataError(ValueError):
-    """Data that cannot be used. The message is one line: the file, what is wrong with it, what to do."""
+    """Data that cannot be used. The message is one line: the file, what is wrong with it, what to do.
+
+    Where it is single files that are wrong, the message names the first and `each` has a line for each of them.
+    """
+
+    def __init__(self, message: str, each: Iterable[str] = ()):
+        super().__init__(message)
+        self.each = list(each)
 
 
 class DataNote(UserWarning):
@@ -107,9 +115,10 @@ def read_mask(path, as_colours: bool = False, note: Callable[[Path, str], None] 
                 values = _colours(picture)
                 if picture.has_transparency_data:
                     alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-                    if (values == values[0, 0]).all() and (alpha != alpha[0, 0]).any():
-                        raise DataError(f"{path}: only the alpha channel shows the objects; save the mask as grey")
-                    note(path, "the alpha channel was dropped")
+                    shown_by_alpha = (values == values[0, 0]).all() and (alpha != alpha[0, 0]).any()
+                    values = alpha if shown_by_alpha and not as_colours else values
+                    what = "the mask is its alpha channel, all else is of one colour"
+                    note(path, what if shown_by_alpha else "the alpha channel was dropped")
             else:
                 values = np.asarray(picture) // np.uint8(STRETCHED.get(raw_mode, 1))
         if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
@@ -124,8 +133,26 @@ def read_mask(path, as_colours: bool = False, note: Callable[[Path, str], None] 
         if (red != green).any() or (red != blue).any():
             found = np.unique(red << 16 | green << 8 | blue)
             some = ", ".join(f"#{colour:06X}" for colour in found[:8]) + (", ..." if len(found) > 8 else "")
-            raise DataError(f"{path}: a mask in colours ({some}); name them in a file of classes (see load_folder)")
+            raise DataError(
+                f'{path}: a mask in colours ({some}); say --classes colours (in Python classes="colours") to make '
+                "each colour a class, or name them in a file of classes (see load_folder)"
+            )
         return red
+
+
+def count_pages(path) -> int:
+    """Pages of a TIFF stack. Raises DataError."""
+    with _blaming(path), tifffile.TiffFile(path) as tiff:
+        return len(tiff.pages)
+
+
+def read_page(path, page: int) -> np.ndarray:
+    """One page (H, W) of a stack of grey 8-bit pictures, the values that stand in the file. Raises DataError."""
+    with _blaming(path):
+        pixels = tifffile.imread(path, key=page)
+        if pixels.ndim != 2 or pixels.dtype != np.uint8:
+            raise DataError(f"{path}: {pixels.dtype} of shape {pixels.shape}, not grey pages of 8 bits; fetch it again")
+        return pixels
 
 
 def picture_size(path) -> tuple[int, int]:
@@ -145,8 +172,13 @@ def palette_of(path) -> list[tuple[int, int, int]] | None:
 
 def read_volume(path) -> np.ndarray:
     """Read a NIfTI volume as (X, Y, Z), turned so that X runs to the right, Y forwards, Z upwards. Raises DataError."""
+    path = Path(path)
     with _blaming(path):
-        return np.asarray(nibabel.as_closest_canonical(nibabel.load(path)).dataobj)
+        if path.suffix == ".gz":  # read to its end, where its checksum stands; nibabel stops before
+            volume = nibabel.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+        else:
+            volume = nibabel.load(path)
+        return np.asarray(nibabel.as_closest_canonical(volume).dataobj)
 
 
 def read_table(path, *columns) -> list[dict[str, str]]:
@@ -193,9 +225,9 @@ def read_all(items: Iterable, read: Callable) -> list:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # the decoders let other threads run
         results = list(pool.map(attempt, items))
-    errors = [r for r in results if isinstance(r, DataError)]
+    errors = [str(r) for r in results if isinstance(r, DataError)]
     if errors:
-        raise DataError(str(errors[0]) + (f" ({len(errors) - 1} more files with errors)" if errors[1:] else ""))
+        raise DataError(errors[0] + (f" ({len(errors) - 1} more files with errors)" if errors[1:] else ""), errors)
     return results
 
 
