@@ -21,10 +21,10 @@ LOSSES = {
 
 
 def choose_device(device: str) -> torch.device:
-    if device != "auto":
+    if device not in ("auto", "cuda"):
         return torch.device(device)
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", torch.cuda.current_device())  # one of several, where each process has its own
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
