@@ -1,6 +1,7 @@
 """What tests/test_parallel.py starts, alone or under torchrun: a small run that writes down what it did.
 
-Arguments: the file to write, and options of ``Trainer`` as JSON; "die_at" is a step at which process 1 is killed, "move_at" one at which the hand of process 0 moves the rate.
+Arguments: the file to write, and options of ``Trainer`` as JSON; besides them "die_at", a step at which process 1 is
+killed, and "move_at", a step before which the hand of process 0 moves the rate.
 """
 
 import json

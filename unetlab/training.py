@@ -268,7 +268,8 @@ class Trainer:
 
     def train_step(self, indices: Tensor) -> Tensor:
         """One optimizer step on these training images (indices on the device); returns the mean loss, on the device."""
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         devices = [self.device] if self.device.type == "cuda" else []
@@ -276,7 +277,9 @@ class Trainer:
         # run draw in between.
         with _ONE_STEP_AT_A_TIME, torch.random.fork_rng(devices):
             generator = self._generator("step", self.step, self.device)
-            torch.manual_seed(generator.initial_seed() + parallel.rank())  # for dropout
+            # torch.manual_seed would also note, for GPUs that nobody uses, where it was called from: a millisecond.
+            seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
+            seed(generator.initial_seed() + parallel.rank())  # for dropout
             for part in indices.split(self.batch_size):
                 mine = parallel.share(len(part))  # all of it, unless several processes train together
                 images, masks = self._to_input(self.images[part[mine]]), self.masks[part[mine]]
