@@ -32,6 +32,7 @@ from unetlab.ingredients import (
     choose_device,
     choose_precision,
     crop_to,
+    discords,
     make_loss,
     make_optimizer,
 )
@@ -386,7 +387,7 @@ class Trainer:
         if self.scheduler is None:
             self.planned_epochs = epochs
             self._make_schedule(epochs)
-            return self._discords()
+            return discords(self.scheduler, self.early_stopping, epochs)
         if epochs is not None and epochs > self.planned_epochs and self.scheduler.horizon_bound:
             return [
                 f"the {self.scheduler.name} schedule was planned for {self.planned_epochs} epochs and stays at its end "
@@ -409,22 +410,6 @@ class Trainer:
         options.setdefault("total_steps", epochs * self.steps_per_epoch)
         self.scheduler = make_scheduler(optimizer=self.optimizer, **options)
         self._scheduled_lr = self.scheduler.get_last_lr()
-
-    def _discords(self) -> list[str]:
-        """Where the schedule and early stopping work against each other."""
-        notes, stopping, schedule = [], self.early_stopping, self.scheduler
-        if stopping and schedule.horizon_bound:
-            notes.append(
-                f"the {schedule.name} schedule does its best work at the end of its {self.planned_epochs} epochs; early "
-                "stopping may cut it off. Use a constant or plateau schedule with early stopping, or train to the end"
-            )
-        if stopping and schedule.name == "plateau" and stopping.patience <= schedule.torch_scheduler.patience + 1:
-            plateau = schedule.torch_scheduler.patience
-            notes.append(
-                f"early stopping (patience {stopping.patience}) ends the run before plateau (patience {plateau}) can lower "
-                f"the rate, after {plateau + 1} bad evaluations. Use a patience of {2 * plateau + 4} or more"
-            )
-        return notes
 
     # -------------------------------------------------------------------------------------- using the network
 
