@@ -23,10 +23,10 @@ LOSSES = {
 
 
 def choose_device(device: str) -> torch.device:
-    if device not in ("auto", "cuda"):
-        return torch.device(device)
-    if torch.cuda.is_available():
+    if device in ("auto", "cuda") and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())  # one of several, where each process has its own
+    if device != "auto":
+        return torch.device(device)
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -72,18 +72,22 @@ def _terminated(*_) -> None:
 
 def leave() -> None:
     """From here on this process is alone."""
-    if dist.is_initialized():
+    if _together():
         dist.destroy_process_group()
 
 
 def rank() -> int:
     """The number of this process, from 0; process 0 prints and writes."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _together() else 0
 
 
 def size() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if _together() else 1
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()  # some builds of torch come without it
 
 
 def share(n: int) -> slice:
