@@ -1,8 +1,8 @@
 """The recipes that are compared: ours, and what a learner would use instead, all on the same network.
 
 Each is a function of (data, seed, epochs, watch): it trains a fresh network on ``data.train`` and calls ``watch(score)``
-after every epoch, ``score()`` being the validation Dice. ``watch`` raises ``Enough`` to end the run. Every recipe pays for
-one evaluation an epoch, and for finding its learning rate, where that belongs to it.
+after every epoch, ``score()`` being the validation Dice. ``watch`` raises ``Enough`` to end the run. A learning rate that
+a recipe found is left in ``watch.rate``. Every recipe pays for one evaluation an epoch, and for finding its rate.
 """
 
 import logging
@@ -128,7 +128,7 @@ def lightning(data, seed, epochs, watch):
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     module = Module()
     Tuner(L.Trainer(accelerator="cpu", max_epochs=epochs, **quiet)).lr_find(module, train_dataloaders=loader)
-    module.searching = False
+    module.searching, watch.rate = False, module.lr
     L.Trainer(accelerator="cpu", max_epochs=epochs, **quiet).fit(module, loader)
 
 
@@ -149,8 +149,8 @@ def fastai(data, seed, epochs, watch):
 
     learner = Learner(loaders, network(data, seed), loss_func=bce_and_dice)
     with learner.no_bar(), learner.no_logging():
-        rate = learner.lr_find(show_plot=False).valley
-        learner.fit_one_cycle(epochs, rate, cbs=Watch())
+        watch.rate = learner.lr_find(show_plot=False).valley
+        learner.fit_one_cycle(epochs, watch.rate, cbs=Watch())
 
 
 RECIPES = {r.__name__: r for r in (unetlab, lightning, fastai, plain_adam, milesial)}

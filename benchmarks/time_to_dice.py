@@ -39,7 +39,8 @@ def one(recipe: str, data_name: str, size: str, seed: str, limit: str) -> None:
         pass
     reached = {str(t): next((p for p in curve if p["dice"] >= t), None) for t in TARGETS}
     best = max(point["dice"] for point in curve)
-    print(json.dumps({"recipe": recipe, "seed": int(seed), "reached": reached, "best": best, "curve": curve}))
+    about = {"recipe": recipe, "seed": int(seed), "suggested rate": getattr(watch, "rate", None)}
+    print(json.dumps(about | {"reached": reached, "best": best, "curve": curve}))
 
 
 def summary(runs: list[dict], limit: float) -> dict:
