@@ -416,6 +416,8 @@ class Trainer:
     def evaluate(self, data, batch_size: int | None = None) -> dict:
         """Score the network on a set (a ``Split`` or a pair), the same whatever the batch size.
 
+        Where several processes train together, each scores its share: all of them must call this.
+
         Returns:
             ``loss`` (mean over images), ``dice`` and ``iou`` (mean over images; of several classes without "background"
             if the data name one), ``dice_per_class``, ``iou_per_class``, ``dice_per_image`` (lists). An image without
