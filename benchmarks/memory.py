@@ -59,19 +59,23 @@ def main() -> None:
     record = {"environment": environment(), "width, depth, size, batch": shape, "MB": [r for r in runs if r]}
     save("memory", record)
     print(json.dumps(record["MB"], indent=1))
+    figure(record, RESULTS / "memory.png")
 
+
+def figure(record: dict, path) -> None:
     from matplotlib import pyplot as plt
 
     import unetlab as ul
 
     ul.use_style()
-    figure, axes = plt.subplots(figsize=(7, 2))
+    figure, axes = plt.subplots(figsize=(7, 2.4), layout="constrained")
     names, before, most = zip(*[(r["loop"], r["before"], r["peak"]) for r in record["MB"]], strict=True)
     axes.barh(names, most, color="C0", label="while training")
     axes.barh(names, before, color="0.7", label="everything loaded")
-    axes.set(xlabel="peak resident memory (MB)", title="width {}, depth {}, {} px, batch {}".format(*shape))
-    axes.legend()
-    figure.savefig(RESULTS / "memory.png", dpi=150)
+    title = "width {}, depth {}, {} px, batch {}".format(*record["width, depth, size, batch"])
+    axes.set(xlabel="peak resident memory (MB)", title=title)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncol=2)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":
