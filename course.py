@@ -103,6 +103,15 @@ def records(args):
     return run(PYTHON, "data_scripts/make_records.py", *args, OMP_NUM_THREADS="1")
 
 
+def bench(args):
+    """measure the speed against peers: bench throughput (--help for its options); alone it names what there is"""
+    there = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text())
+    if not args or args[0] not in there:
+        say("python course.py bench NAME, which is one of", ", ".join(there))
+        return 2
+    return run(PYTHON, f"benchmarks/{args[0]}.py", *args[1:], OMP_NUM_THREADS="1")
+
+
 def doctor(args):
     """say OK or FAIL for each thing the course needs"""
     return run(PYTHON, "-m", "unetlab", "doctor", *args)
@@ -125,7 +134,8 @@ def constraints(args):
     return 0
 
 
-TASKS = {task.__name__: task for task in (lab, demo, test, browser, notebooks, records, docs, doctor, constraints)}
+ALL = (lab, demo, test, browser, notebooks, records, bench, docs, doctor, constraints)
+TASKS = {task.__name__: task for task in ALL}
 
 
 def main(args):

@@ -247,3 +247,19 @@ def test_images_that_do_not_fit():
         ul.Augment(turn=True)(torch.zeros(1, 1, 8, 9), torch.zeros(1, 8, 9), generator())
     with pytest.raises(ValueError, match=r"crop=9\) is larger than the images \(8x12\)"):
         ul.Augment(crop=9)(torch.zeros(1, 1, 8, 12), torch.zeros(1, 8, 12), generator())
+
+
+@pytest.mark.parametrize("shares", [(0, 5), (0, 3, 5), (0, 0, 1, 5)])
+def test_the_views_do_not_depend_on_how_a_batch_is_shared(shares):
+    """Several processes with a slice each (one may be empty) see what one process sees."""
+    images = torch.rand(5, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    masks = (images[:, 0] > 0.5).to(torch.uint8)
+    everything = ul.Augment(True, True, 30, 0.2, 0.1, 2, 0.1, 0.2, crop=12)
+    whole = everything(images, masks, torch.Generator().manual_seed(3))
+    parts = []
+    for first, end in zip(shares, shares[1:], strict=False):
+        generator = torch.Generator().manual_seed(3)
+        parts.append(everything(images[first:end], masks[first:end], generator, len(images), first))
+    for together, one in zip(zip(*parts, strict=True), whole, strict=True):
+        torch.testing.assert_close(torch.cat(together), one, rtol=0, atol=1e-6)
+    assert torch.equal(torch.cat([masks for _, masks in parts]), whole[1])

@@ -225,3 +225,21 @@ def test_pip_ends_with_course(tmp_path):
         assert process.stdout.readline() == "up\n"
         process.kill()
         assert process.stdout.read() == ""  # the end of the output: pip is gone too
+
+
+def test_bench_runs_a_benchmark_with_its_options(course):
+    (course.ROOT / "benchmarks").mkdir()
+    (course.ROOT / "benchmarks/speed.py").write_text("def main():\n    pass\n")
+    (course.ROOT / "benchmarks/shared.py").write_text("x = 1\n")
+    assert course.bench(["speed", "--rounds", "2"]) == 0
+    assert course.calls == [[str(course.PYTHON), "benchmarks/speed.py", "--rounds", "2"]]
+
+
+@pytest.mark.parametrize("args", [[], ["shared"], ["nothing"]])
+def test_bench_names_what_there_is(course, capsys, args):
+    (course.ROOT / "benchmarks").mkdir()
+    (course.ROOT / "benchmarks/speed.py").write_text("def main():\n    pass\n")
+    (course.ROOT / "benchmarks/shared.py").write_text("x = 1\n")
+    assert course.bench(args) == 2
+    assert "speed" in (said := capsys.readouterr().out) and "shared" not in said
+    assert course.calls == []

@@ -125,7 +125,7 @@ def test_wrong_valid_size_in_forward():
         model(torch.rand(1, 1, 44, 47))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 0, 5), (1, 1, 5, 0), (0, 1, 5, 5), (1, 3, 5, 5), (1, 5, 5), (5, 5)])
+@pytest.mark.parametrize("shape", [(1, 1, 0, 5), (1, 1, 5, 0), (1, 3, 5, 5), (1, 5, 5), (5, 5)])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_wrong_inputs(shape, padding):
     with pytest.raises(ValueError, match=r"takes \(N, 1, H, W\) images"):

@@ -49,25 +49,29 @@ class Augment:
                 raise ValueError(f"Augment({name}={value}): must be at least 0")
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, masks: Tensor, generator: torch.Generator, batch: int | None = None, first: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) float in [0, 1] and masks (N, H, W) integer -> the same, H and W being ``crop`` if set.
 
-        ``generator`` lives on the images' device; the same generator state gives the same views.
+        ``generator`` lives on the images' device; the same generator state gives the same views. Where several processes
+        share a batch, each passes its own images, and says that they are ``first`` to ``first + N - 1`` of ``batch``:
+        then every image gets the view that it would get in one process.
         """
-        grid = self._grid(images, generator)
+        draw = _Draws(generator, len(images), batch or len(images), first)
+        grid = self._grid(images, draw)
         if grid is not None:
             images = F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
             warped = F.grid_sample(masks[:, None].float(), grid, "nearest", "reflection", align_corners=False)
             masks = warped[:, 0].to(masks.dtype)
         if self.contrast or self.brightness:
-            n = len(images)
             mean = images.mean((1, 2, 3), keepdim=True)
-            gain = _log_uniform(n, self.contrast, images, generator)[:, None, None, None]
-            offset = _uniform(n, self.brightness, images, generator)[:, None, None, None]
+            gain = draw.log_uniform(self.contrast)[:, None, None, None]
+            offset = draw.uniform(self.brightness)[:, None, None, None]
             images = ((images - mean) * gain + mean + offset).clamp(0, 1)
         return images, masks
 
-    def _grid(self, images: Tensor, generator: torch.Generator) -> Tensor | None:
+    def _grid(self, images: Tensor, draw: "_Draws") -> Tensor | None:
         """Where each output pixel looks in the input: (N, h, w, 2) in grid_sample's units, or None for nowhere new."""
         if not (self.flip or self.turn or self.rotate or self.scale or self.shift or self.elastic or self.crop):
             return None
@@ -76,45 +80,63 @@ class Augment:
             raise ValueError(f"Augment(turn=True) needs square images, not {height}x{width}: use flip and rotate")
         if self.crop and self.crop > min(height, width):
             raise ValueError(f"Augment(crop={self.crop}) is larger than the images ({height}x{width})")
-        half = (
-            torch.tensor([width, height], device=images.device) / 2
-        )  # from here on in pixels from the centre, x first
+        # From here on in pixels from the centre, x first. Sizes come to the device by arithmetic: a copy from the CPU
+        # would make a GPU wait.
+        half = _pair(width / 2, height / 2, images)
 
-        angle = torch.deg2rad(_uniform(n, self.rotate, images, generator))
+        angle = torch.deg2rad(draw.uniform(self.rotate))
         if self.turn:
-            angle = angle + torch.randint(4, (n,), generator=generator, device=images.device) * (math.pi / 2)
+            angle = angle + draw.whole(4) * (math.pi / 2)
         matrix = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(n, 2, 2)
         if self.flip:
-            signs = torch.randint(2, (n, 1, 2), generator=generator, device=images.device) * 2 - 1
-            matrix = matrix * signs
+            matrix = matrix * (draw.whole(2, 1, 2) * 2 - 1)
         if self.scale:
-            matrix = matrix / _log_uniform(n, self.scale, images, generator)[:, None, None]
+            matrix = matrix / draw.log_uniform(self.scale)[:, None, None]
 
         out_h, out_w = (self.crop, self.crop) if self.crop else (height, width)
         y = torch.arange(out_h, device=images.device) - (out_h - 1) / 2
         x = torch.arange(out_w, device=images.device) - (out_w - 1) / 2
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(n, out_h, out_w, 2)
         if self.elastic:
-            coarse = torch.randn((n, 2, 3, 3), generator=generator, device=images.device) * self.elastic
+            coarse = draw.normal(2, 3, 3) * self.elastic
             smooth = F.interpolate(coarse, size=(out_h, out_w), mode="bicubic", align_corners=True)
             pixels = pixels + smooth.movedim(1, -1)
         pixels = pixels @ matrix.transpose(1, 2)[:, None]  # one product a row of pixels
         if self.crop:
-            room = torch.tensor([width - out_w, height - out_h], device=images.device)
-            corner = torch.rand((n, 2), generator=generator, device=images.device)
-            pixels = pixels + ((corner * (room + 1)).floor() - room / 2)[:, None, None]
+            room = _pair(width - out_w, height - out_h, images)
+            pixels = pixels + ((draw.share(2) * (room + 1)).floor() - room / 2)[:, None, None]
         if self.shift:
-            share = torch.rand((n, 2), generator=generator, device=images.device) * 2 - 1
-            pixels = pixels + (share * self.shift * 2 * half)[:, None, None]
+            pixels = pixels + ((draw.share(2) * 2 - 1) * self.shift * 2 * half)[:, None, None]
         return pixels / half
 
 
-def _uniform(n: int, limit: float, like: Tensor, generator: torch.Generator) -> Tensor:
-    return (torch.rand(n, generator=generator, device=like.device) * 2 - 1) * limit
+class _Draws:
+    """Random numbers for images ``first`` to ``first + n - 1`` of a batch: drawn for all of it, and cut."""
+
+    def __init__(self, generator: torch.Generator, n: int, batch: int, first: int):
+        self.generator, self.batch, self.own = generator, batch, slice(first, first + n)
+
+    def share(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1): (n, *shape)."""
+        return torch.rand((self.batch, *shape), generator=self.generator, device=self.generator.device)[self.own]
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn((self.batch, *shape), generator=self.generator, device=self.generator.device)[self.own]
+
+    def whole(self, below: int, *shape: int) -> Tensor:
+        """Whole numbers from 0 to ``below - 1``."""
+        size = (self.batch, *shape)
+        return torch.randint(below, size, generator=self.generator, device=self.generator.device)[self.own]
+
+    def uniform(self, limit: float) -> Tensor:
+        return (self.share() * 2 - 1) * limit
+
+    def log_uniform(self, limit: float) -> Tensor:
+        return torch.exp(self.uniform(math.log1p(limit)))
 
 
-def _log_uniform(n: int, limit: float, like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.exp(_uniform(n, math.log1p(limit), like, generator))
+def _pair(x: float, y: float, like: Tensor) -> Tensor:
+    return torch.stack([like.new_full((), x), like.new_full((), y)])
 
 
 AUGMENTATIONS = {

@@ -6,6 +6,7 @@ unetlab predict --run RUN_DIR --images DIR --out DIR
 unetlab test --run RUN_DIR                               (once, at the end)
 unetlab data list | fetch NAME | check NAME|DIR
 unetlab doctor
+torchrun --standalone --nproc-per-node=2 -m unetlab train ...     the same run on several processes (docs/many.md)
 
 Results go to the standard output; errors (``error: ...``, one line) and what had to be interpreted (``note: ...``) go to
 the standard error. Exit codes: 0 if all went well, 1 if training diverged or a check failed, 2 for wrong input, 130 if
@@ -13,8 +14,10 @@ interrupted.
 """
 
 import argparse
+import contextlib
 import difflib
 import getpass
+import io
 import json
 import math
 import sys
@@ -28,7 +31,7 @@ import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from unetlab import checkpoint, plots
+from unetlab import checkpoint, parallel, plots
 from unetlab.augment import AUGMENTATIONS, make_augment
 from unetlab.classes import IGNORE
 from unetlab.controls import Script, check_change
@@ -66,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
         except (ValueError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
+        except parallel.ProcessLost as error:
+            print(f"error: {error}. To go on: start the same command with --resume RUN_DIR", file=sys.stderr)
+            return 1
         except (MemoryError, torch.OutOfMemoryError):
             print(
                 "error: out of memory: try a smaller --batch-size, --crop, --size or --base-channels", file=sys.stderr
@@ -76,7 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _show_warning(message, category, *place) -> None:
-    print(f"note: {message}", file=sys.stderr)
+    if parallel.rank() == 0:
+        print(f"note: {message}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------------------------------- train
@@ -85,14 +92,21 @@ def _show_warning(message, category, *place) -> None:
 def train(options) -> int:
     """Train a network, or go on with a run."""
     given = {name: getattr(options, name) for name in _SETTINGS if hasattr(options, name)}
-    if options.resume:
-        return _resume(Path(options.resume), given)
+    with parallel.processes_of_torchrun(given.get("device", "auto")):
+        first = parallel.rank() == 0
+        with contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+            run = _resume(Path(options.resume), given) if options.resume else _begin(options, given)
+    return _report(*run) if first else 0
+
+
+def _begin(options, given: dict) -> tuple[Path, Dataset, Trainer]:
     config = {name: default for name, (_, default, _, _) in _SETTINGS.items()} | given
     if options.out is None:
         raise ValueError("say where the run shall live: --out RUN_DIR")
     _check_sources(config, given)
     run_dir = Path(options.out)
-    _check_run_dir(run_dir, options.overwrite)
+    if parallel.rank() == 0:
+        _check_run_dir(run_dir, options.overwrite)
     data = _load(config)
     print(data)
     trainer = _make_trainer(config, data)
@@ -103,12 +117,13 @@ def train(options) -> int:
         "class_names": data.class_names,
         "shape": data.train.images.shape[-2:],
     }
-    _make_run_dir(run_dir, config, data)
+    if parallel.rank() == 0:
+        _make_run_dir(run_dir, config, data)
     trainer.fit(config["epochs"], script=script, run_dir=run_dir)
-    return _report(run_dir, data, trainer)
+    return run_dir, data, trainer
 
 
-def _resume(run_dir: Path, given: dict) -> int:
+def _resume(run_dir: Path, given: dict) -> tuple[Path, Dataset, Trainer]:
     if given.keys() - {"device"}:
         wrong = ", ".join(f"--{name.replace('_', '-')}" for name in given.keys() - {"device"})
         raise ValueError(f"--resume goes on with the settings of the run: leave out {wrong}")
@@ -122,7 +137,7 @@ def _resume(run_dir: Path, given: dict) -> int:
     else:
         print(f"{run_dir}: goes on after epoch {trainer.epoch} of {config['epochs']}")
         trainer.fit(config["epochs"], script=Script(config["moves"]), run_dir=run_dir)
-    return _report(run_dir, data, trainer)
+    return run_dir, data, trainer
 
 
 def _check_sources(config: dict, given: dict) -> None:

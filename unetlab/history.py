@@ -9,7 +9,6 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 
@@ -67,8 +66,10 @@ class History:
         copy.moves = self.moves[:moves]
         return copy
 
-    def to_frame(self) -> pd.DataFrame:
-        """The epochs as a table, indexed by epoch."""
+    def to_frame(self):
+        """The epochs as a pandas table, indexed by epoch."""
+        import pandas as pd  # half a second, which a run without tables need not wait
+
         frame = pd.DataFrame(self.epochs)
         return frame.set_index("epoch") if len(frame) else frame
 

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from unetlab.early_stopping import EarlyStopping
 from unetlab.losses import CompoundLoss, DiceLoss, FocalLoss, TverskyLoss
+from unetlab.schedulers import Scheduler
 
 OPTIMIZERS = {
     "adamw": (torch.optim.AdamW, {}),
@@ -21,10 +23,10 @@ LOSSES = {
 
 
 def choose_device(device: str) -> torch.device:
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())  # one of several, where each process has its own
     if device != "auto":
         return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -105,3 +107,20 @@ def crop_to(masks: Tensor, logits: Tensor) -> Tensor:
     (height, width), (h, w) = masks.shape[-2:], logits.shape[-2:]
     top, left = (height - h) // 2, (width - w) // 2
     return masks[..., top : top + h, left : left + w]
+
+
+def discords(schedule: Scheduler, stopping: EarlyStopping | None, epochs: int) -> list[str]:
+    """Where a schedule and early stopping work against each other in a run of so many epochs; to be said to the learner."""
+    notes = []
+    if stopping and schedule.horizon_bound:
+        notes.append(
+            f"the {schedule.name} schedule does its best work at the end of its {epochs} epochs; early stopping may cut it "
+            "off. Use a constant or plateau schedule with early stopping, or train to the end"
+        )
+    if stopping and schedule.name == "plateau" and stopping.patience <= schedule.torch_scheduler.patience + 1:
+        plateau = schedule.torch_scheduler.patience
+        notes.append(
+            f"early stopping (patience {stopping.patience}) ends the run before plateau (patience {plateau}) can lower the "
+            f"rate, after {plateau + 1} bad evaluations. Use a patience of {2 * plateau + 4} or more"
+        )
+    return notes

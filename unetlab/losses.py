@@ -15,7 +15,6 @@ Values of the targets are not checked here (that would make a GPU wait at every 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor, nn
 
 
@@ -255,6 +254,8 @@ def weight_map(labels, w0: float = 10.0, sigma: float = 5.0) -> Tensor:
     Raises:
         ValueError: another number of axes, or values that are not integers.
     """
+    from scipy import ndimage  # half a second, which those who train without a weight map need not wait
+
     labels = np.asarray(labels)
     if labels.dtype == bool:
         labels = labels.astype(np.uint8)

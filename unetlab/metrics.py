@@ -95,9 +95,12 @@ class SegmentationMetrics:
             raise ValueError("no image was counted: call update(prediction, targets) first")
         return torch.cat(self._counts)
 
-    def compute(self) -> dict:
-        """``dice`` and ``iou`` (floats), ``dice_per_class``, ``iou_per_class`` and ``dice_per_image`` (lists)."""
-        counts = self.counts.cpu()
+    def compute(self, counts: Tensor | None = None) -> dict:
+        """``dice`` and ``iou`` (floats), ``dice_per_class``, ``iou_per_class`` and ``dice_per_image`` (lists).
+
+        ``counts``: those of the whole set, where several processes counted a part each; None for one's own.
+        """
+        counts = (self.counts if counts is None else counts).cpu()
         if any(outside.item() for outside in self._outside):
             raise ValueError(f"the targets hold class ids outside 0..{max(self.num_classes, 2) - 1} (0/255 masks?)")
         first = 0 if self.num_classes == 1 or self.include_background else 1

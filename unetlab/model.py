@@ -159,7 +159,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = self.config["in_channels"]
-        if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape:
+        if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
             raise ValueError(f"UNet takes (N, {channels}, H, W) images with H, W of at least 1, not {tuple(x.shape)}")
         height, width = x.shape[-2:]
         if self.padding == "same":

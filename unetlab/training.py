@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unetlab import checkpoint
+from unetlab import checkpoint, parallel
 from unetlab.augment import Augment, make_augment
 from unetlab.controls import Controls, Script, check_change
 from unetlab.early_stopping import EarlyStopping
@@ -32,9 +32,11 @@ from unetlab.ingredients import (
     choose_device,
     choose_precision,
     crop_to,
+    discords,
     make_loss,
     make_optimizer,
 )
+from unetlab.memory import kept_memory
 from unetlab.metrics import SegmentationMetrics, class_ids
 from unetlab.model import UNet
 from unetlab.progress import Progress
@@ -130,7 +132,9 @@ class Trainer:
         self.batch_size, self.accumulate, self.grad_clip = batch_size, accumulate, grad_clip
         self.lr, self.seed, self.ignore_index = lr, seed, ignore_index
 
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = parallel.share_batch_norm(model, self.device)
+        self.model = self.model.to(self.device, memory_format=torch.channels_last)
+        parallel.same_start(self.model)
         self._forward = torch.compile(self.model) if compile else self.model
         self._train, self._val = train, val  # as given, for forks
         self.images, self.masks = as_tensors(train, "train", self.device)
@@ -212,18 +216,21 @@ class Trainer:
         for note in self.notes if verbose is not None else ():
             warnings.warn(note, stacklevel=2)
         self._take_up_training()
+        if parallel.rank():  # of several processes the first one prints and writes
+            run_dir = verbose = None
         epochs = self.planned_epochs if epochs is None else epochs
         if not self.snapshots:
             self.snapshots.add(self.epoch, self.state())
         progress = Progress(self._describe(epochs), self.step, epochs * self.steps_per_epoch, verbose)
         try:
-            while self.epoch < epochs and self.history.stop_reason is None:
-                started = time.perf_counter()
-                if self._train_epoch(script, progress):
-                    improved = self._finish_epoch(started)
-                    progress.epoch(self.history.epochs[-1], improved)
-                    if run_dir is not None:
-                        self._write(Path(run_dir), improved)
+            with kept_memory():
+                while self.epoch < epochs and self.history.stop_reason is None:
+                    started = time.perf_counter()
+                    if self._train_epoch(script, progress):
+                        improved = self._finish_epoch(started)
+                        progress.epoch(self.history.epochs[-1], improved)
+                        if run_dir is not None:
+                            self._write(Path(run_dir), improved)
         except KeyboardInterrupt:
             self._roll_back()
             self.history.stop_reason = f"interrupted in epoch {self.epoch + 1}; the state is that of epoch {self.epoch}"
@@ -262,7 +269,8 @@ class Trainer:
 
     def train_step(self, indices: Tensor) -> Tensor:
         """One optimizer step on these training images (indices on the device); returns the mean loss, on the device."""
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         devices = [self.device] if self.device.type == "cuda" else []
@@ -270,17 +278,23 @@ class Trainer:
         # run draw in between.
         with _ONE_STEP_AT_A_TIME, torch.random.fork_rng(devices):
             generator = self._generator("step", self.step, self.device)
-            torch.manual_seed(generator.initial_seed())  # for dropout
+            # torch.manual_seed would also note, for GPUs that nobody uses, where it was called from: a millisecond.
+            seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
+            seed(generator.initial_seed() + parallel.rank())  # for dropout
             for part in indices.split(self.batch_size):
-                images, masks = self._to_input(self.images[part]), self.masks[part]
+                mine = parallel.share(len(part))  # all of it, unless several processes train together
+                images, masks = self._to_input(self.images[part[mine]]), self.masks[part[mine]]
                 if self.augment is not None:
-                    images, masks = self.augment(images, masks, generator)
+                    images, masks = self.augment(images, masks, generator, len(part), mine.start)
                 with self._autocast():
                     logits = self._forward(images)
-                # Each part weighs as much as it has images, so that the sum is the gradient of one large batch.
-                loss = self.loss(logits, crop_to(masks, logits)) * (len(part) / len(indices))
+                # Each part weighs as much as it has images, so that the sum is the gradient of one large batch. (Of a
+                # last batch that is smaller than the number of processes some get nothing: 0, and not 0 / 0.)
+                loss = self.loss(logits, crop_to(masks, logits)) if len(masks) else logits.sum()
+                loss = loss * (len(masks) / len(indices))
                 loss.backward()
                 total += loss.detach()
+        total = parallel.add_gradients(self.model, total)
         if self.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
@@ -322,7 +336,8 @@ class Trainer:
 
     def _obey(self, script: Script | None, epoch: int) -> bool:
         """Make the moves that the script and the hand ask for before this step; False if they end the run."""
-        for name, value in (script.at(self.step) if script else []) + self.controls.collect():
+        wishes = parallel.from_first(self.controls.collect())
+        for name, value in (script.at(self.step) if script else []) + wishes:
             if name == "stop":
                 self.history.stop_reason = f"stopped by hand at step {self.step}"
                 self.history.moves.append(Move(self.step, epoch + 1, name, False, True))
@@ -372,7 +387,7 @@ class Trainer:
         if self.scheduler is None:
             self.planned_epochs = epochs
             self._make_schedule(epochs)
-            return self._discords()
+            return discords(self.scheduler, self.early_stopping, epochs)
         if epochs is not None and epochs > self.planned_epochs and self.scheduler.horizon_bound:
             return [
                 f"the {self.scheduler.name} schedule was planned for {self.planned_epochs} epochs and stays at its end "
@@ -396,26 +411,12 @@ class Trainer:
         self.scheduler = make_scheduler(optimizer=self.optimizer, **options)
         self._scheduled_lr = self.scheduler.get_last_lr()
 
-    def _discords(self) -> list[str]:
-        """Where the schedule and early stopping work against each other."""
-        notes, stopping, schedule = [], self.early_stopping, self.scheduler
-        if stopping and schedule.horizon_bound:
-            notes.append(
-                f"the {schedule.name} schedule does its best work at the end of its {self.planned_epochs} epochs; early "
-                "stopping may cut it off. Use a constant or plateau schedule with early stopping, or train to the end"
-            )
-        if stopping and schedule.name == "plateau" and stopping.patience <= schedule.torch_scheduler.patience + 1:
-            plateau = schedule.torch_scheduler.patience
-            notes.append(
-                f"early stopping (patience {stopping.patience}) ends the run before plateau (patience {plateau}) can lower "
-                f"the rate, after {plateau + 1} bad evaluations. Use a patience of {2 * plateau + 4} or more"
-            )
-        return notes
-
     # -------------------------------------------------------------------------------------- using the network
 
     def evaluate(self, data, batch_size: int | None = None) -> dict:
         """Score the network on a set (a ``Split`` or a pair), the same whatever the batch size.
+
+        Where several processes train together, each scores its share: all of them must call this.
 
         Returns:
             ``loss`` (mean over images), ``dice`` and ``iou`` (mean over images; of several classes without "background"
@@ -432,13 +433,16 @@ class Trainer:
         )
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         with torch.inference_mode():
-            for part in torch.arange(len(images), device=self.device).split(batch_size or self.batch_size):
+            mine = parallel.share(len(images))
+            for part in torch.arange(len(images), device=self.device)[mine].split(batch_size or self.batch_size):
                 logits = self.predict_logits(images[part])
                 truth = crop_to(masks[part], logits)
-                total += self.loss(logits, truth).double() * len(part)
+                if len(part):
+                    total += self.loss(logits, truth).double() * len(part)
                 metrics.update(logits, truth)
-        scores = metrics.compute()
-        return {"loss": total.item() / len(images), **scores}
+            total = parallel.add_up(total)
+            scores = metrics.compute(parallel.put_together(metrics.counts, len(images)))
+        return parallel.from_first({"loss": total.item() / len(images), **scores})
 
     @torch.inference_mode()
     def predict(self, images, batch_size: int | None = None) -> Tensor:

@@ -1,0 +1,26 @@
+"""``import unetlab``: quick, and yet everything is there."""
+
+import subprocess
+import sys
+
+import pytest
+
+import unetlab as ul
+
+LATER = {"pandas", "scipy", "matplotlib", "nibabel", "tifffile", "PIL", "ipywidgets", "anywidget", "IPython"}
+
+
+def test_import_waits_for_nothing_that_training_does_not_need():
+    """It costs hardly more than `import torch`: tables, figures, file formats and widgets come when they are used."""
+    program = "import sys, torch; before = set(sys.modules); import unetlab; print(*sys.modules.keys() - before)"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "unetlab.training" in said
+    assert LATER & set(said) == set()
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(ul, name) is not None for name in dir(ul) if not name.startswith("_"))
+    assert {"LiveLab", "load_dataset", "plot_history", "DataError", "Split", "Trainer"} <= set(dir(ul))
+    assert ul.plots.show is ul.show
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ul.nothing
