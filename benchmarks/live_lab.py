@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
-from driver import CHROMIUM, NO_CHROMIUM, Notebook, chromium, jupyterlab, write_notebook  # noqa: E402
+from driver import CHROMIUM, NO_CHROMIUM, Notebook, chromium, jupyterlab, write_notebook
 
 SETUP = """
 import threading
