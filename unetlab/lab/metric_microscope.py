@@ -218,7 +218,7 @@ def _conventions(curves: Curves, counts: Tensor, group: int) -> dict:
     return {
         "title": "One set, fifteen Dice scores",
         "label": f"Dice of the set by images a group and empty rule: from {low:.3f} to {high:.3f}",
-        "xlabel": "images summed before dividing (1: per image, 5: pooled)",
+        "xlabel": "images summed before dividing",
         "xlim": [0.8, 5.2],
         "ylim": [0, 1.1],
         "series": series,
