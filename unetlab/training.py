@@ -306,7 +306,7 @@ class Trainer:
     def _finish_epoch(self, started: float) -> bool:
         """Evaluate, write the row down, ask early stopping and plateau; returns whether the run improved."""
         losses = [row["loss"] for row in self.history.steps[-self.steps_per_epoch :]]
-        scores = self.evaluate((self.val_images, self.val_masks))
+        scores, ids = self._score(self.val_images, self.val_masks, self.batch_size)
         row = {
             "epoch": self.epoch,
             "train_loss": sum(losses) / len(losses),
@@ -319,7 +319,8 @@ class Trainer:
         decision = self._keeper.update(row[self._keeper.monitor])
         self.history.epochs.append(row | {"wait": decision.wait})  # whole, for a lab may be reading
         if self.watched:
-            self.watched_predictions[self.epoch] = self.predict(self.val_images[self.watched])
+            ids = parallel.put_together(ids, len(self.val_images))
+            self.watched_predictions[self.epoch] = ids[self.watched].cpu()
         if decision.improved:
             self._best = clone(self._evaluated.state_dict())
         if not math.isfinite(row["val_loss"]):
@@ -424,7 +425,12 @@ class Trainer:
             foreground that is predicted empty scores 1 in a binary task; with several classes a class that is in neither
             mask is left out.
         """
-        images, masks = as_tensors(data, "the data", self.device)
+        scores, _ = self._score(*as_tensors(data, "the data", self.device), batch_size or self.batch_size)
+        return scores
+
+    @torch.inference_mode()
+    def _score(self, images: Tensor, masks: Tensor, batch_size: int) -> tuple[dict, Tensor]:
+        """What ``evaluate`` returns, and the predicted class ids of this process's share of the images."""
         metrics = SegmentationMetrics(
             self.num_classes,
             zero_division=1.0 if self.num_classes == 1 else math.nan,
@@ -432,17 +438,18 @@ class Trainer:
             ignore_index=self.ignore_index,
         )
         total = torch.zeros((), device=self.device, dtype=torch.float64)
-        with torch.inference_mode():
-            mine = parallel.share(len(images))
-            for part in torch.arange(len(images), device=self.device)[mine].split(batch_size or self.batch_size):
-                logits = self.predict_logits(images[part])
-                truth = crop_to(masks[part], logits)
-                if len(part):
-                    total += self.loss(logits, truth).double() * len(part)
-                metrics.update(logits, truth)
-            total = parallel.add_up(total)
-            scores = metrics.compute(parallel.put_together(metrics.counts, len(images)))
-        return parallel.from_first({"loss": total.item() / len(images), **scores})
+        predicted = []
+        mine = parallel.share(len(images))
+        for part in torch.arange(len(images), device=self.device)[mine].split(batch_size):
+            logits = self.predict_logits(images[part])
+            truth = crop_to(masks[part], logits)
+            if len(part):
+                total += self.loss(logits, truth).double() * len(part)
+            predicted.append(class_ids(logits).to(torch.uint8))
+            metrics.update(predicted[-1], truth)
+        total = parallel.add_up(total)
+        scores = metrics.compute(parallel.put_together(metrics.counts, len(images)))
+        return parallel.from_first({"loss": total.item() / len(images), **scores}), torch.cat(predicted)
 
     @torch.inference_mode()
     def predict(self, images, batch_size: int | None = None) -> Tensor:
