@@ -612,3 +612,12 @@ def test_silence_on_request(capsys):
     fit(trainer(), 2)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_an_augmentation_of_your_own_is_a_function_of_images_masks_and_generator():
+    def brighter(images, masks, generator):
+        return images + torch.rand((), generator=generator), masks
+
+    plain, own = trainer(), trainer(augment=brighter)
+    losses = [[row["loss"] for row in run.fit(1, verbose=False).steps] for run in (plain, own)]
+    assert losses[0] != losses[1]

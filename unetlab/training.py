@@ -63,7 +63,8 @@ class Trainer:
             names the column to watch (default: that of early stopping, else val_loss).
         early_stopping: an ``EarlyStopping``, or None to train all epochs and keep the last weights.
         batch_size: images a gradient is computed on at once.
-        augment: an ``Augment``, its name ("flips", "standard", "elastic"), or None.
+        augment: an ``Augment``, its name ("flips", "standard", "elastic"), a function with the arguments of its call
+            (images, masks, generator), or None.
         device: "auto" (cuda, then mps, then cpu) or a torch device.
         precision: "fp32", "bf16" (autocast) or "auto" (bf16 where a GPU computes it natively, else fp32).
         grad_clip: largest gradient norm, None for no clipping.
@@ -285,7 +286,8 @@ class Trainer:
                 mine = parallel.share(len(part))  # all of it, unless several processes train together
                 images, masks = self._to_input(self.images[part[mine]]), self.masks[part[mine]]
                 if self.augment is not None:
-                    images, masks = self.augment(images, masks, generator, len(part), mine.start)
+                    place = (len(part), mine.start) if parallel.size() > 1 else ()
+                    images, masks = self.augment(images, masks, generator, *place)
                 with self._autocast():
                     logits = self._forward(images)
                 # Each part weighs as much as it has images, so that the sum is the gradient of one large batch. (Of a
