@@ -39,7 +39,7 @@ DIGITS = {"train_loss": "{:.4f}", "val_loss": "{:.4f}", "val_dice": "{:.4f}", "l
 
 
 def make_trainer(seed: int, settings: dict) -> ul.Trainer:
-    """A U-Net of base 8 and depth 3 (121,385 parameters) on the synthetic cells."""
+    """A U-Net of base 8 and depth 3 (121,033 parameters) on the synthetic cells."""
     s = DEFAULTS | settings
     data = load_scene("cells", size=s["size"], n=(s["images"], s["val_images"], 1), foreground=s["foreground"])
     torch.manual_seed(seed)

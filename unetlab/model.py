@@ -30,7 +30,7 @@ class DoubleConv(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, norm: str, padding: int):
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
-            # A normalisation layer subtracts the mean, so a bias before it would do nothing.
+            # A normalisation layer has a shift of its own, so the convolution before it needs none.
             layers += [
                 nn.Conv2d(channels, out_channels, kernel_size=3, padding=padding, bias=norm == "none"),
                 _norm(norm, out_channels),

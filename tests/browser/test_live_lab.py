@@ -53,8 +53,7 @@ class Lab:
 
     @property
     def problem(self):
-        alert = self.root.get_by_role("alert")
-        return alert.inner_text() if alert.is_visible() else ""
+        return "".join(self.root.get_by_role("alert").all_inner_texts())  # at once, for it may go away any moment
 
     def says(self, word, timeout=30):
         wait_until(lambda: word in self.status + self.problem, timeout, f"{word!r} in {self.status!r}")
