@@ -10,7 +10,9 @@ import os
 import psutil
 import pytest
 
-BUDGET = 120  # seconds, from the start of the kernel to the last cell
+# Seconds, from the start of the kernel to the last cell. A reader waits for two minutes at most; here two notebooks run side
+# by side and share caches and memory, which costs up to a quarter more.
+BUDGET = 150
 seconds = {}
 
 
