@@ -1,34 +1,17 @@
 """The checkers of the second notebook: every known wrong answer has its message, the folded solutions are right."""
 
-from pathlib import Path
-
-import nbformat
 import numpy as np
 import pytest
 import torch
+from checkers import said, solved_by
 from torch.nn import functional as F
 
 from unetlab.exercises.anatomy import check_convolution_parameters, check_output_size, check_pad_to_multiple
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "01_unet_anatomy.ipynb"
-
-
-def said(verdict, status, part=""):
-    assert verdict.status == status, verdict
-    assert part in verdict.message
-    return True
-
 
 @pytest.fixture
-def solved(monkeypatch):
-    """What the folded solutions of the notebook define."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "notebooks"))
-    from rules import solutions
-
-    names = {}
-    for code in solutions(nbformat.read(NOTEBOOK, as_version=4)):
-        exec(code, names)
-    return names
+def solved():
+    return solved_by("01_unet_anatomy")
 
 
 def test_the_folded_solutions_are_right(solved):

@@ -1,35 +1,19 @@
 """The checkers of 02c_batch_size: every known wrong answer has its message, the folded solutions are right."""
 
 import math
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
+from checkers import said, solved_by
 
 from unetlab.exercises.batch_size import check_accumulate, check_rate, check_steps_per_epoch
 from unetlab.lab.budget_race import at_budget
 from unetlab.lab.records import load_record
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02c_batch_size.ipynb"
-
-
-def said(verdict, status, part=""):
-    assert verdict.status == status, verdict
-    assert part in verdict.message, verdict
-    return True
-
 
 @pytest.fixture
-def solved(monkeypatch):
-    """What the folded solutions of the notebook define."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "notebooks"))
-    from rules import solutions
-
-    names = {}
-    for code in solutions(nbformat.read(NOTEBOOK, as_version=4)):
-        exec(code, names)
-    return names
+def solved():
+    return solved_by("02c_batch_size")
 
 
 def recorded(batch, lr, steps):

@@ -1,32 +1,15 @@
 """The checkers of the notebook on data: every known wrong answer has its message, the folded solutions are right."""
 
-from pathlib import Path
-
-import nbformat
 import pytest
+from checkers import said, solved_by
 from torch.nn import functional as F
 
 from unetlab.exercises.data import STEPS, check_assert_no_leak, check_order, check_resize_mask
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02a_data.ipynb"
-
-
-def said(verdict, status, part=""):
-    assert verdict.status == status, verdict
-    assert part in verdict.message, verdict
-    return True
-
 
 @pytest.fixture
-def solved(monkeypatch):
-    """What the folded solutions of the notebook define."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "notebooks"))
-    from rules import solutions
-
-    names = {}
-    for code in solutions(nbformat.read(NOTEBOOK, as_version=4)):
-        exec(code, names)
-    return names
+def solved():
+    return solved_by("02a_data")
 
 
 def test_the_folded_solutions_are_right(solved):

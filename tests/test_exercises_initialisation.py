@@ -1,12 +1,11 @@
 """The checkers of appendix A3: every known wrong answer has its message, the folded solutions are right."""
 
 import math
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
+from checkers import said, solved_by
 
 from unetlab.exercises.initialisation import (
     LAYERS,
@@ -16,25 +15,10 @@ from unetlab.exercises.initialisation import (
     check_weight_std,
 )
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "A3_initialisation_and_normalisation.ipynb"
-
-
-def said(verdict, status, part=""):
-    assert verdict.status == status, verdict
-    assert part in verdict.message, verdict
-    return True
-
 
 @pytest.fixture
-def solved(monkeypatch):
-    """What the folded solutions of the notebook define."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "notebooks"))
-    from rules import solutions
-
-    names = {}
-    for code in solutions(nbformat.read(NOTEBOOK, as_version=4)):
-        exec(code, names)
-    return names
+def solved():
+    return solved_by("A3_initialisation_and_normalisation")
 
 
 def test_the_folded_solutions_are_right(solved):

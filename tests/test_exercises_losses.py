@@ -6,6 +6,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from checkers import said, solved_by
 from scipy.ndimage import distance_transform_edt
 
 import unetlab as ul
@@ -14,22 +15,9 @@ from unetlab.exercises.losses import check_border_weights, check_dice_gradient, 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02b_losses.ipynb"
 
 
-def said(verdict, status, part=""):
-    assert verdict.status == status, verdict
-    assert part in verdict.message, verdict
-    return True
-
-
 @pytest.fixture
-def solved(monkeypatch):
-    """What the folded solutions of the notebook define."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "notebooks"))
-    from rules import solutions
-
-    names = {}
-    for code in solutions(nbformat.read(NOTEBOOK, as_version=4)):
-        exec(code, names)
-    return names
+def solved():
+    return solved_by("02b_losses")
 
 
 def test_the_folded_solutions_are_right(solved):

@@ -7,6 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from checkers import said, solved_by
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
 import unetlab as ul
@@ -22,22 +23,9 @@ from unetlab.exercises.metrics import (
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "A2_metrics.ipynb"
 
 
-def said(verdict, status, part=""):
-    assert verdict.status == status, verdict
-    assert part in verdict.message, verdict
-    return True
-
-
 @pytest.fixture
-def solved(monkeypatch):
-    """What the folded solutions of the notebook define."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "notebooks"))
-    from rules import solutions
-
-    names = {}
-    for code in solutions(nbformat.read(NOTEBOOK, as_version=4)):
-        exec(code, names)
-    return names
+def solved():
+    return solved_by("A2_metrics")
 
 
 def test_the_folded_solutions_are_right(solved):

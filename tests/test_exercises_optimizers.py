@@ -1,34 +1,18 @@
 """The checkers of appendix A1: every known wrong answer has its message, the folded solutions are right."""
 
 import math
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
+from checkers import said, solved_by
 
 from unetlab.exercises.optimizers import check_adam, check_pixel_gradient, check_window
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "A1_autograd_and_optimizers.ipynb"
-
-
-def said(verdict, status, part=""):
-    assert verdict.status == status, verdict
-    assert part in verdict.message, verdict
-    return True
-
 
 @pytest.fixture
-def solved(monkeypatch):
-    """What the folded solutions of the notebook define."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "notebooks"))
-    from rules import solutions
-
-    names = {}
-    for code in solutions(nbformat.read(NOTEBOOK, as_version=4)):
-        exec(code, names)
-    return names
+def solved():
+    return solved_by("A1_autograd_and_optimizers")
 
 
 def test_the_folded_solutions_are_right(solved):
