@@ -37,16 +37,25 @@ def cached(key: str, build: Callable[[], Arrays]) -> Arrays:
     Arrays from the cache are memory-mapped, and private: writing into them changes no file. Where the folder cannot be
     written, a warning says so and the arrays are made each time.
     """
-    entry = cache_folder() / "tensors" / key
-    found = _read(entry)
+    found = look_up(key)
     if found is not None:
         return found
+    entry = _entry(key)
     arrays, about = build()
     try:
         _write(entry, arrays, about)
     except OSError as error:
         warnings.warn(f"{entry.parent}: not written ({error}); set UNETLAB_CACHE to a folder that can be", stacklevel=2)
     return arrays, about
+
+
+def look_up(key: str) -> Arrays | None:
+    """What ``cached`` would return at once, or None if it would have to build it."""
+    return _read(_entry(key))
+
+
+def _entry(key: str) -> Path:
+    return cache_folder() / "tensors" / key
 
 
 def _read(entry: Path) -> Arrays | None:

@@ -5,6 +5,7 @@ unetlab train --resume RUN_DIR
 unetlab predict --run RUN_DIR --images DIR --out DIR
 unetlab test --run RUN_DIR                               (once, at the end)
 unetlab data list | fetch NAME | check NAME|DIR
+unetlab class FOLDER                                     (the hands of a class: docs/teaching/class.md)
 unetlab doctor
 torchrun --standalone --nproc-per-node=2 -m unetlab train ...     the same run on several processes (docs/many.md)
 
@@ -33,6 +34,7 @@ from PIL import Image
 
 from unetlab import checkpoint, parallel, plots
 from unetlab.augment import AUGMENTATIONS, make_augment
+from unetlab.class_command import class_mode
 from unetlab.classes import IGNORE
 from unetlab.controls import Script, check_change
 from unetlab.data_commands import data_check, data_fetch, data_list
@@ -495,6 +497,13 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("images", "masks", "groups", "classes"):
         setting(sub, name, default=None)
     sub.add_argument("--sheet", metavar="FILE", help="the contact sheet, a PNG (default: NAME_sheet.png, here)")
+
+    sub = command("class", class_mode)
+    sub.add_argument("folder", metavar="FOLDER", help="files of LiveLab.save_hand, subfolders included")
+    sub.add_argument(
+        "--finalists", type=_whole(1), default=8, metavar="N", help="hands to replay on other seeds (default: 8)"
+    )
+    sub.add_argument("--out", default="class.html", metavar="FILE", help="the page (default: class.html, here)")
 
     command("doctor", doctor)
     return parser

@@ -48,6 +48,7 @@ class Split:
     groups: list[str]  # the patient, tile, slide ... of each picture
     class_names: tuple[str, ...] = ()  # set by the Dataset, so that a Trainer needs no more than a split
     ignore_index: int | None = None
+    origin: dict | None = None  # as in Dataset
 
     def __len__(self):
         return len(self.images)
@@ -66,10 +67,11 @@ class Dataset:
     real: bool = True  # photographed, not drawn by a program
     notes: list[str] = field(default_factory=list)  # what was interpreted or left out
     seed: int = 0  # of the split
+    origin: dict | None = None  # the arguments of load_dataset that give it again, on any machine
 
     def __post_init__(self):
         for split in (self.train, self.val, self.test):
-            split.class_names, split.ignore_index = self.class_names, self.ignore_index
+            split.class_names, split.ignore_index, split.origin = self.class_names, self.ignore_index, self.origin
 
     @property
     def num_classes(self) -> int:

@@ -121,6 +121,7 @@ class UNet(nn.Module):
         self.upsamplers = nn.ModuleList(_upsampler(upsample, wide, narrow) for wide, narrow in upwards)
         self.decoder = nn.ModuleList(DoubleConv(2 * narrow, narrow, norm, pad) for _, narrow in upwards)
         self.head = nn.Conv2d(base_channels, num_classes, kernel_size=1)
+        self.output_prior: list[float] | None = None  # what set_output_prior was given
         # Statistics of a single value do not exist, so these layers need at least two values at the bottom.
         self._needs_two_values = norm != "none"
         self._initialise()
@@ -154,6 +155,7 @@ class UNet(nn.Module):
             raise ValueError(
                 f"set_output_prior needs {self.head.out_channels} share(s) in (0, 1), not {shares.tolist()}"
             )
+        self.output_prior = shares.tolist()
         self.head.bias.copy_(torch.logit(shares) if len(shares) == 1 else shares.log())
         self.head.weight.mul_(0.1)
 

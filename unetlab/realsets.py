@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -196,7 +196,8 @@ def load_dataset(name, size=None, n=None, seed=0, split=None, **knobs) -> Datase
         if split is not None:
             raise ValueError(f"split={split}: only real sets are split by a file; {name} is drawn, from its seed alone")
         counts = [count or usual for count, usual in zip(most, (96, 64, 64), strict=True)]
-        return load_scene(name, size or 64, counts, seed, **knobs)
+        origin = {"name": name, "size": size or 64, "n": counts, "seed": seed, **knobs}
+        return replace(load_scene(name, size or 64, counts, seed, **knobs), origin=origin)
     if knobs:
         raise ValueError(f"{', '.join(knobs)}: only the synthetic scenes ({', '.join(SCENES)}) have such knobs")
     known, folder = REAL_SETS[name], data_root() / REAL_SETS[name].folder
@@ -206,7 +207,8 @@ def load_dataset(name, size=None, n=None, seed=0, split=None, **knobs) -> Datase
             f"UNETLAB_DATA name the folder that holds {known.folder}/, or use the synthetic stand-in, "
             f'load_dataset("{known.stand_in}")'
         )
-    return load_real(name, folder, size, most, seed, split)
+    origin = {"name": name, "size": size, "n": list(most), "seed": seed} if split is None else None
+    return replace(load_real(name, folder, size, most, seed, split), origin=origin)
 
 
 def real_name(name) -> str:

@@ -70,10 +70,15 @@ def pack_settings(settings: dict) -> dict:
     return {name: _plain(value) for name, value in settings.items()}
 
 
+def own_functions(settings: dict) -> list[str]:
+    """The names of packed settings that are functions of your own, which no file can hold."""
+    return [n for n, v in settings.items() if _CUSTOM in (v.values() if isinstance(v, dict) else [v])]
+
+
 def unpack_settings(settings: dict, given: dict, path) -> dict:
     """The inverse, completed by what is ``given`` again. Raises ValueError naming what is missing."""
     settings = settings | given
-    custom = [n for n, v in settings.items() if _CUSTOM in (v.values() if isinstance(v, dict) else [v])]
+    custom = own_functions(settings)
     if custom:
         raise ValueError(f"{path} cannot hold your own {' and '.join(custom)}: pass it to resume again")
     for name, kind in (("early_stopping", EarlyStopping), ("augment", Augment)):

@@ -163,6 +163,18 @@ class LiveLab:
         """Write the moves of the run in hand, and what came of them, as a small JSON file."""
         self.session.save_moves(path)
 
+    def save_hand(self, path="hand.json", name: str | None = None) -> None:
+        """Write the run in hand for a class: a teacher collects such files and runs ``unetlab class FOLDER``.
+
+        Args:
+            path: the file.
+            name: yours, if the class shall see it.
+
+        Raises:
+            ValueError: another machine could not make this run again; the message says why.
+        """
+        self.session.save_hand(path, name)
+
     # --------------------------------------------------------------------------------------- what was touched
 
     def _touch(self, name: str, value) -> None:

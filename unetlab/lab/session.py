@@ -7,11 +7,12 @@ fork or a replay adds a run and leaves the others as they are, to be compared.
 import atexit
 import json
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from unetlab.checkpoint import write_atomically
 from unetlab.controls import Script
+from unetlab.hands import record_of
 from unetlab.training import Trainer
 
 
@@ -159,14 +160,22 @@ class Session:
 
     def save_moves(self, path: str | Path) -> None:
         """Write the hand's moves and what came of them as a small JSON file, for ``Script.from_json``."""
-        history = self.trainer.history
-        record = {
-            "moves": [asdict(move) for move in history.moves],
-            "epochs": len(history),
-            "best_val_dice": max(history.column("val_dice"), default=None),
-            "environment": history.environment,
-        }
-        write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
+        _write(path, record_of(self.trainer))
+
+    def save_hand(self, path: str | Path, name: str | None = None) -> None:
+        """The same file for ``unetlab class``, with a name if one is given.
+
+        Raises:
+            ValueError: another machine could not make this run again; the message says why.
+        """
+        record = record_of(self.trainer, name)
+        if record["game"] is None:
+            raise ValueError(f"a class cannot replay this run: {record['why_no_game']}")
+        _write(path, record)
+
+
+def _write(path: str | Path, record: dict) -> None:
+    write_atomically(path, json.dumps(record, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def _still_to_make(run: Run) -> Script | None:
