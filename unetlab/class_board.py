@@ -2,6 +2,7 @@
 
 import base64
 import math
+import unicodedata
 from html import escape
 
 import matplotlib
@@ -78,7 +79,7 @@ def _standing(row: Row, board: Board) -> str:
 def to_text(board: Board) -> str:
     """The whole result for the terminal, with the files."""
     lines = [f"Game: {game_in_words(board)}", _counts(board), ""]
-    width = max(len(row.label) for row in board.finalists + board.others)
+    width = max(_columns(row.label) for row in board.finalists + board.others)
     seeds = ", ".join(map(str, board.seeds))
     lines.append(f"The final, best validation Dice on seeds {seeds}:")
     lines.append(f"{'':4}{'':{width}}   mean  lowest - highest  own seed  standing             replay")
@@ -86,14 +87,24 @@ def to_text(board: Board) -> str:
         own = f"{row.curve.score:.3f}" if row.is_hand else "-"
         spread = f"{min(row.finals):.3f} - {max(row.finals):.3f}"
         note = f"{row.note}  {row.file}" if row.is_hand else ""
-        lines.append(
-            f"{place:3} {row.label:{width}}  {row.mean:.3f}  {spread:16}  {own:8}  {_standing(row, board):19}  {note}"
-        )
+        label, standing = _padded(row.label, width), _standing(row, board)
+        lines.append(f"{place:3} {label}  {row.mean:.3f}  {spread:16}  {own:8}  {standing:19}  {note}")
     if board.others:
         lines += ["", "Not in the final, own seed only:"]
-        lines += [f"    {row.label:{width}}  {row.curve.score:.3f}  {row.note}  {row.file}" for row in board.others]
+        lines += [
+            f"    {_padded(row.label, width)}  {row.curve.score:.3f}  {row.note}  {row.file}" for row in board.others
+        ]
     lines += ["", headline(board), against_schedules(board)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(text: str) -> int:
+    """How wide a text is in a terminal, where a Chinese letter takes two columns."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _columns(text))
 
 
 def _counts(board: Board) -> str:
@@ -138,10 +149,11 @@ def _draw_runs(dice: Axes, rate: Axes, board: Board) -> None:
         label = row.label if row.label in colours else named.pop("hand" if row.is_hand else "schedule", None)
         scores = row.curve.val_dice
         dice.plot(np.arange(1, len(scores) + 1), scores, label=label, **look)
-        rate.plot(np.arange(len(row.curve.lr)) / per_epoch, row.curve.lr, **look)
+        rate.plot(np.arange(len(row.curve.lr)) / per_epoch, row.curve.lr, drawstyle="steps-post", **look)
     last = board.game["epochs"]
-    dice.set(title="Validation Dice, each hand on its own seed", xlim=(0, last), ylim=(0, 1))
-    dice.legend(loc="lower right")
+    dice.set(title="Validation Dice, on the own seed", xlim=(0, last), ylim=(0, 1))
+    handles, labels = dice.get_legend_handles_labels()
+    dice.legend(handles[::-1], labels[::-1], loc="lower right")  # the coloured ones are drawn last, and named first
     rate.set(title="Learning rate (log)", xlabel="epoch", xlim=(0, last), yscale="log")
     low, high = rate.get_ylim()
     rate.set_ylim(max(low, high / 1e5), high)

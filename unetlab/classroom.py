@@ -214,7 +214,7 @@ def collect(folder: str | Path) -> tuple[dict[Path, Hand], dict[Path, str]]:
         try:
             hands[path] = read_hand(path)
         except (ValueError, OSError) as error:
-            refused[path] = str(error)
+            refused[path] = " ".join(str(error).split())
     first_of: dict[tuple, Path] = {}
     for path, hand in list(hands.items()):
         key = json.dumps(hand.game, sort_keys=True), hand.seed, hand.epochs, hand.moves

@@ -345,7 +345,7 @@ def _checked_moves(moves, game: dict) -> tuple[Move, ...]:
         if name == "stop":
             new = bool(new)
         elif new is not None:
-            _number(new, f"a move of {name}")
+            _number(new, f"a move of {name}", -1e30, 1e30)
         if name != "stop" and (name, new) != ("lr", None):
             check_change(name, new, adjustable)
         checked.append(Move(last, _whole(move["epoch"], "the epoch of a move", 0, MOST_EPOCHS), name, None, new))
