@@ -4,6 +4,7 @@ unetlab train --images DIR --masks DIR --out RUN_DIR     (or --data NAME for a s
 unetlab train --resume RUN_DIR
 unetlab predict --run RUN_DIR --images DIR --out DIR
 unetlab test --run RUN_DIR                               (once, at the end)
+unetlab card RUN_DIR                                     (one page on the run, for others)
 unetlab data list | fetch NAME | check NAME|DIR
 unetlab doctor
 torchrun --standalone --nproc-per-node=2 -m unetlab train ...     the same run on several processes (docs/many.md)
@@ -33,6 +34,7 @@ from PIL import Image
 
 from unetlab import checkpoint, parallel, plots
 from unetlab.augment import AUGMENTATIONS, make_augment
+from unetlab.card import write_card
 from unetlab.classes import IGNORE
 from unetlab.controls import Script, check_change
 from unetlab.data_commands import data_check, data_fetch, data_list
@@ -56,6 +58,8 @@ RUN_FILES = (
     "curves.png",
     "predictions.png",
     "test.json",
+    "card.md",
+    "card.html",
 )
 
 
@@ -328,6 +332,14 @@ def test(options) -> int:
     return 0
 
 
+def card(options) -> int:
+    """Write the model card of a run: one page from its files, as Markdown and as HTML."""
+    run_dir = Path(options.run_dir)
+    text, page = write_card(run_dir, _read_config(run_dir))
+    print(f"{text} and {page} written. What only you know goes into {run_dir / 'notes.md'}; then make the card again.")
+    return 0
+
+
 def _targets(root: Path, out: Path, overwrite: bool) -> dict[Path, Path]:
     """The mask file of each image; none may take the place of another, of an image, or of what was there before."""
     if out.resolve().is_relative_to(root.resolve()):
@@ -480,6 +492,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("test", test)
     sub.add_argument("--run", dest="run_dir", required=True, metavar="RUN_DIR", help="folder of the run")
     setting(sub, "device", default="auto")
+
+    sub = command("card", card)
+    sub.add_argument("run_dir", metavar="RUN_DIR", help="folder of the run")
 
     data = commands.add_parser("data", help="the data sets").add_subparsers(required=True, metavar="COMMAND")
     command("list", data_list, data)
