@@ -111,7 +111,7 @@ def _begin(options, given: dict) -> tuple[Path, Dataset, Trainer]:
     run_dir = Path(options.out)
     if parallel.rank() == 0:
         _check_run_dir(run_dir, options.overwrite)
-    data = _load(config)
+    data = _load(config, config["split"] and Path(config["split"]))
     print(data)
     trainer = _make_trainer(config, data)
     script = _read_script(config["moves"], trainer)
@@ -148,6 +148,10 @@ def _check_sources(config: dict, given: dict) -> None:
     folders = [config[name] for name in ("images", "masks") if config[name] is not None]
     if len(folders) != (0 if config["data"] else 2):
         raise ValueError("say what to train on: --images DIR and --masks DIR, or --data NAME (see: unetlab data list)")
+    if config["split"] and (config["data"] in SCENES or given.keys() & {"val_fraction", "test_fraction"}):
+        raise ValueError(
+            "--split takes the place of --val-fraction and --test-fraction, for files: scenes are drawn anew"
+        )
     own = given.keys() & {"val_fraction", "test_fraction", "groups", "classes"}
     if config["data"] and own:
         wrong = ", ".join(f"--{name.replace('_', '-')}" for name in own)
@@ -173,7 +177,7 @@ def _make_run_dir(run_dir: Path, config: dict, data: Dataset) -> None:
 
 
 def _load(config: dict, split: Path | None = None) -> Dataset:
-    """The data of a run; `split` is the split.json of a run that began, and decides whatever was added since."""
+    """The data of a run; `split`, the split.json of this run or of another, decides whatever was added since."""
     if config["data"]:
         split = None if config["data"] in SCENES else split  # scenes are drawn anew
         data = load_dataset(config["data"], size=config["size"], seed=config["seed"], split=split)
@@ -443,6 +447,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "depth": (_whole(1, 8), 3, "N", "poolings of the network"),
     "val_fraction": (float, 0.2, "X", "share of the images to validate on"),
     "test_fraction": (float, 0.0, "X", "share of the images to put aside for a test"),
+    "split": (_path, None, "FILE", "split.json of another run: the same pictures in each part, whatever the seed"),
     "groups": (_groups, None, "FILE|REGEX", "CSV (name,group) or expression: a group stays in one split"),
     "classes": (_classes, None, "N|colours|FILE", "their number, each colour one, or a file with names and colours"),
     "augment": (_one_of(*AUGMENTATIONS), "standard", "NAME", f"one of {', '.join(AUGMENTATIONS)}"),
