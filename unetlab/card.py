@@ -219,7 +219,7 @@ def _command(config: dict) -> str:
         source += [f"--{name}", Path(config[name]).name] if config[name] else []
     options = ("epochs", "lr", "batch_size", "scheduler", "loss", "augment", "crop", "base_channels", "depth", "seed")
     more = [part for name in options for part in (f"--{name.replace('_', '-')}", str(config[name]))]
-    for name in ("size", "patience", "groups", "classes"):
+    for name in ("size", "patience", "groups", "split", "classes"):
         more += [f"--{name}", str(config[name])] if config[name] is not None else []
     return shlex.join(["unetlab", "train", *source, *more, "--out", "RUN_DIR"])
 
