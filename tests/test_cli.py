@@ -26,7 +26,7 @@ from unetlab.datasets import split_by_group
 from unetlab.ingredients import LOSSES
 from unetlab.schedulers import SCHEDULES
 
-TINY = ["--epochs", 2, "--base-channels", 2, "--depth", 1, "--size", 32, "--device", "cpu"]
+TINY = ["--epochs", 2, "--base-channels", 2, "--depth", 1, "--size", 32, "--device", "cpu", "--batch-size", 8]
 FIGURES = {"curves.png", "predictions.png"}
 RUN = {"config.json", "split.json", "history.json", "best.safetensors", *FIGURES}
 

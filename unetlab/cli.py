@@ -438,7 +438,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "masks": (_path, None, "DIR", "folder of masks, one for each image, of the same name"),
     "epochs": (_whole(1), 50, "N", "length of the run"),
     "lr": (float, 4e-3, "X", "the highest learning rate"),
-    "batch_size": (_whole(1), 8, "N", "images a step"),
+    "batch_size": (_whole(1), 4, "N", "images a step"),
     "scheduler": (_one_of(*SCHEDULES), "warmup_cosine", "NAME", f"one of {', '.join(SCHEDULES)}"),
     "patience": (_whole(0), None, "N", "stop after so many epochs without a better validation Dice (default: never)"),
     "loss": (_one_of(*LOSSES), "compound", "NAME", f"one of {', '.join(LOSSES)}"),
