@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import unetlab as ul
+from unetlab.cli import _SETTINGS, _make_trainer
 
 WIDTH, DEPTH, BATCH = 8, 3, 8
 
@@ -47,13 +48,17 @@ def bce_and_dice(logits, masks):
     return nn.functional.binary_cross_entropy_with_logits(logits, masks) + 1 - overlap
 
 
-def unetlab(data, seed, epochs, watch):
-    """Ours: what `unetlab train` does without options."""
-    from unetlab.cli import _SETTINGS, _make_trainer
-
+def default_trainer(data, seed: int) -> ul.Trainer:
+    """What `unetlab train` makes without options."""
     config = {name: default for name, (_, default, _, _) in _SETTINGS.items()} | {"seed": seed, "device": "cpu"}
     trainer = _make_trainer(config, data)
     assert (trainer.model.config["base_channels"], trainer.model.config["depth"]) == (WIDTH, DEPTH)
+    return trainer
+
+
+def unetlab(data, seed, epochs, watch):
+    """Ours, for as long as `unetlab train` trains without options."""
+    trainer = default_trainer(data, seed)
     finish = trainer._finish_epoch
 
     def finish_and_watch(started):
@@ -62,7 +67,7 @@ def unetlab(data, seed, epochs, watch):
         return improved
 
     trainer._finish_epoch = finish_and_watch
-    trainer.fit(epochs or config["epochs"], verbose=None)
+    trainer.fit(epochs or _SETTINGS["epochs"][1], verbose=None)
 
 
 def plain_adam(data, seed, epochs, watch):

@@ -198,6 +198,16 @@ def test_images_of_a_batch_differ():
     assert len({view.numpy().tobytes() for view in views}) == 20
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_standard_takes_no_symmetry_for_granted(axis):
+    """What lies on the left, or above, stays there: the two halves of a hippocampus are two classes."""
+    masks = torch.zeros(200, 32, 32)
+    masks.narrow(axis, 16, 16).fill_(1)
+    _, views = AUGMENTATIONS["standard"](torch.zeros(200, 1, 32, 32), masks, generator())
+    first, second = (views.narrow(axis, start, 16).mean((1, 2)) for start in (0, 16))
+    assert (second - first).min() > 0.7
+
+
 # ----------------------------------------------------------------------------------------------------------- repeatable
 
 

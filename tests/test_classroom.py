@@ -76,7 +76,7 @@ def test_every_bad_file_is_refused_with_its_reason(board, folder):
     )
     assert why["moved"].startswith("edited: the file says")
     assert "damaged, not JSON" in why["truncated"]
-    assert why["settings"] == "another game than the 28 others: trainer lr is 0.5, not 0.001"
+    assert why["settings"] == "another game than the 27 others: trainer lr is 0.5, not 0.001"
     assert why["zz_copy"] == "the very moves of 04.json: one of the two is a copy"
 
 
@@ -112,7 +112,7 @@ def test_schedules_play_with_the_settings_of_the_hands(board):
 
 
 def test_what_was_replayed_is_remembered(board, folder, monkeypatch):
-    def no_pool(*_):
+    def no_pool(*_, **__):
         raise AssertionError("a run was made again")
 
     monkeypatch.setattr(classroom, "ProcessPoolExecutor", no_pool)
@@ -226,7 +226,7 @@ def a_board(board, **finals):
     """A board with these finals; names that begin with an underscore are schedules."""
     file = next(iter(board.refused))
     rows = [
-        Row(name.replace("_", "schedule: "), curve([0.5] * EPOCHS), tuple(scores), None if name[0] == "_" else file)
+        Row(name.replace("_", "schedule: ", 1), curve([0.5] * EPOCHS), tuple(scores), None if name[0] == "_" else file)
         for name, scores in finals.items()
     ]
     rows.sort(key=lambda row: -row.mean)
@@ -252,8 +252,8 @@ def test_a_lead_is_one_if_all_runs_lie_above(board):
 
 
 def test_a_schedule_may_lead(board):
-    clear = a_board(board, Ada=(0.5, 0.6, 0.55), _one_cycle=(0.9, 0.91, 0.92))
-    assert headline(clear).startswith("schedule: one_cycle leads") and "1 lie below it" in against_schedules(clear)
+    clear = a_board(board, Ada=(0.5, 0.6, 0.55), _step=(0.9, 0.91, 0.92))
+    assert headline(clear).startswith("schedule: step leads") and "1 lie below it" in against_schedules(clear)
 
 
 # ---------------------------------------------------------------------------------------------------- the picture

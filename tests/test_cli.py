@@ -26,7 +26,7 @@ from unetlab.datasets import split_by_group
 from unetlab.ingredients import LOSSES
 from unetlab.schedulers import SCHEDULES
 
-TINY = ["--epochs", 2, "--base-channels", 2, "--depth", 1, "--size", 32, "--device", "cpu"]
+TINY = ["--epochs", 2, "--base-channels", 2, "--depth", 1, "--size", 32, "--device", "cpu", "--batch-size", 8]
 FIGURES = {"curves.png", "predictions.png"}
 RUN = {"config.json", "split.json", "history.json", "best.safetensors", *FIGURES}
 
@@ -764,6 +764,10 @@ def test_bad_sources(refused, pictures, tmp_path, monkeypatch):
     assert "say where the run shall live" in refused("train", *sources(pictures))
     assert "there is no data set 'cels'. Did you mean 'cells'?" in refused("train", "--data", "cels", *out)
     assert "--groups: only for your own" in refused("train", "--data", "cells", "--groups", "(.)", *out)
+    split = ["--split", tmp_path / "split.json", *out]
+    assert "--split takes the place of" in refused("train", "--data", "cells", *split)
+    assert "--split takes the place of" in refused("train", *sources(pictures), "--val-fraction", 0.3, *split)
+    assert f"{tmp_path / 'split.json'}: " in refused("train", *sources(pictures), *split)
     monkeypatch.delenv("UNETLAB_DATA", raising=False)
     assert "unetlab data fetch nuclei" in refused("train", "--data", "nuclei", *out)
 
@@ -815,7 +819,7 @@ def test_every_option_of_the_design_is_there(capsys):
         main(["train", "--help"])
     text = capsys.readouterr().out
     for name in """images masks out epochs lr batch-size scheduler patience loss size base-channels depth val-fraction
-        groups classes augment seed device precision moves resume""".split():
+        groups split classes augment seed device precision moves resume""".split():
         assert f"--{name} " in text
 
 
@@ -975,6 +979,16 @@ def test_pictures_that_were_added_do_not_change_the_split_of_a_run(unetlab, tmp_
     assert len(read(tmp_path / "new/split.json")["train"]["names"]) > len(
         read(run_dir / "split.json")["train"]["names"]
     )
+
+
+def test_another_seed_with_the_split_of_a_run(unetlab, pictures, trained, tmp_path):
+    line = ["train", *sources(pictures), *TINY, "--seed", 1, "--out"]
+    assert unetlab(*line, tmp_path / "own")[0] == 0
+    assert unetlab(*line, tmp_path / "same", "--split", trained / "split.json")[0] == 0
+    parts = [read(run / "split.json")["val"] for run in (trained, tmp_path / "own", tmp_path / "same")]
+    assert parts[0] == parts[2] != parts[1]
+    rows = [read(run / "history.json")["epochs"] for run in (trained, tmp_path / "same")]
+    assert rows[0][0]["train_loss"] != rows[1][0]["train_loss"]
 
 
 # ------------------------------------------------------------------------------------------------------------- doctor

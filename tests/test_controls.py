@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -170,6 +171,22 @@ def test_pause_in_mid_run():
     run.controls.resume()
     finish(training)
     assert run.step == 5 * STEPS
+
+
+def test_the_pace_is_kept_from_the_next_step_on_and_leaves_no_trace():
+    controls = ul.Controls(ALL)
+    controls.pace = 0.05
+    controls.collect()
+    started = time.monotonic()
+    controls.set(lr=1.0)
+    assert controls.collect() == [("lr", 1.0)] and time.monotonic() - started >= 0.049
+
+    run = trainer()
+    run.controls.pace = 0.01
+    started = time.monotonic()
+    run.fit(2, verbose=False)
+    assert time.monotonic() - started >= 0.01 * (2 * STEPS - 1)
+    assert differences(whole(run), whole(fitted(2))) == []
 
 
 @pytest.mark.parametrize("paused", [False, True])

@@ -226,6 +226,95 @@ def test_replay_needs_values():
         ul.replay_early_stopping([])
 
 
+# ------------------------------------------------------------------------------------------------- Prechelt's criteria
+
+
+def prechelt_by_definition(val, train, criterion, alpha, k):
+    """The first epoch, counted from 1, at which the criterion holds as Prechelt 1998 writes it; None if it never does."""
+    for t in range(1, len(val) + 1):
+        gl = 100 * (val[t - 1] / min(val[:t]) - 1)
+        if criterion == "GL" and gl > alpha:
+            return t
+        if criterion == "PQ" and t % k == 0:
+            strip = train[t - k : t]
+            progress = 1000 * (sum(strip) / (k * min(strip)) - 1)
+            if gl / progress > alpha:
+                return t
+    return None
+
+
+@pytest.mark.parametrize("criterion", ["GL", "PQ"])
+def test_prechelt_equals_its_definition(criterion):
+    rng = np.random.default_rng(3)
+    stopped = 0
+    for _ in range(500):
+        val = np.exp(np.cumsum(rng.normal(-0.02, 0.1, 24)))
+        train = np.exp(np.cumsum(rng.normal(-0.05, 0.03, 24)))
+        alpha, k = (5, 10, 30)[rng.integers(3)] * (1 if criterion == "GL" else 0.02), int(rng.integers(2, 7))
+        expected = prechelt_by_definition(val.tolist(), train.tolist(), criterion, alpha, k)
+        replay = ul.replay_prechelt(val, train, criterion, alpha, k)
+        assert replay.stopped_epoch == (None if expected is None else expected - 1)
+        seen = val if expected is None else val[:expected]
+        assert replay.best_epoch == seen.argmin()
+        assert replay.regret == pytest.approx(seen.min() - val.min())
+        assert replay.epochs_saved == len(val) - len(seen)
+        stopped += expected is not None
+    assert 50 < stopped < 490
+
+
+def test_generalisation_loss_by_hand():
+    curve = [1.0, 0.5, 0.52, 0.55, 0.4, 0.6]
+    assert ul.replay_prechelt(curve, alpha=5).stopped_epoch == 3  # 0.55 is 10 % above 0.5, and 0.52 only 4 %
+    patient = ul.replay_prechelt(curve, alpha=20)
+    assert (patient.stopped_epoch, patient.best_epoch, patient.best_value, patient.regret) == (5, 4, 0.4, 0)
+    assert ul.replay_prechelt(curve, alpha=50.1).stopped_epoch is None
+    assert ul.replay_prechelt([1.0, 1.5], alpha=50).stopped_epoch is None  # exceeded, not reached
+
+
+def test_progress_excuses_a_rise():
+    val = [1.0, 1.1, 1.1, 1.1]
+    falling, flat = [4.0, 2.0, 1.0, 0.5], [1.0, 1.0, 1.0, 1.0]
+    assert ul.replay_prechelt(val, falling, "PQ", alpha=0.5, strip=2).stopped_epoch is None
+    assert ul.replay_prechelt(val, flat, "PQ", alpha=0.5, strip=2).stopped_epoch == 1  # no progress, any loss stops
+    assert ul.replay_prechelt(val, flat, "PQ", alpha=0.5, strip=3).stopped_epoch == 2  # only where a strip ends
+    assert ul.replay_prechelt([1.0] * 4, flat, "PQ", alpha=0.5, strip=2).stopped_epoch is None
+
+
+def test_prechelt_of_a_diverged_run():
+    replay = ul.replay_prechelt([1.0, 0.5, math.nan, 0.1])
+    assert (replay.stopped_epoch, replay.best_epoch, replay.epochs_saved) == (2, 1, 1)
+    assert ul.replay_prechelt([math.inf, 1.0, math.inf]).stopped_epoch == 2
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (([],), "at least one value"),
+        (([1.0], None, "UP"), "criterion must be GL or PQ, not 'UP'"),
+        (([1.0], None, "PQ"), "each of the 1 validation errors, not none"),
+        (([1.0, 1.0], [1.0], "PQ"), "each of the 2 validation errors, not 1"),
+        (([0.5, 0.0],), "above 0: for a Dice, pass 1 - Dice"),
+        (([0.5], [-1.0], "PQ"), "above 0"),
+        (([1.0], None, "GL", -1), "alpha must be at least 0"),
+        (([1.0], None, "GL", math.nan), "alpha must be at least 0"),
+        (([1.0], [1.0], "PQ", 1, 1), "strip must be at least 2"),
+    ],
+)
+def test_wrong_arguments_of_prechelt(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ul.replay_prechelt(*arguments)
+
+
+def test_smooth():
+    assert ul.smooth([1.0, 0.0, 0.0], 0.5) == [1.0, 0.5, 0.25]
+    assert ul.smooth(np.array([3.0, 1.0, 2.0]), 0) == [3.0, 1.0, 2.0]
+    assert ul.smooth([]) == []
+    assert math.isnan(ul.smooth([1.0, math.nan, 1.0])[-1])
+    for decay in (-0.1, 1, math.nan):
+        with pytest.raises(ValueError, match="decay must be at least 0 and below 1"):
+            ul.smooth([1.0], decay)
+
+
 # -------------------------------------------------------------------------------------------------------------- errors
 
 

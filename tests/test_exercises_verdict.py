@@ -1,10 +1,10 @@
-"""The three answers of a checker: how they read as text and on a page."""
+"""The answers of a checker and of a mission: how they read as text and on a page."""
 
 import dataclasses
 
 import pytest
 
-from unetlab.exercises.verdict import not_attempted, right, wrong
+from unetlab.exercises.verdict import not_attempted, not_yet, right, won, wrong
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,8 @@ from unetlab.exercises.verdict import not_attempted, right, wrong
         (right("It is 576."), "right", "✓ Right. It is 576."),
         (wrong("it is 576, not 9."), "wrong", "✗ Wrong, because it is 576, not 9."),
         (not_attempted("Fill in N."), "not attempted", "… Not attempted. Fill in N."),
+        (won("Score 60."), "won", "★ Won. Score 60."),
+        (not_yet("it is over budget."), "not yet", "↻ Not yet, because it is over budget."),
     ],
 )
 def test_a_word_and_a_sign_say_which(verdict, status, text):

@@ -30,8 +30,8 @@ def make_lab():
     """Makes labs and closes them at the end."""
     labs, gates = [], []
 
-    def make(run=None, epochs=4, script=None, **options):
-        labs.append(ul.LiveLab(run or trainer(**options), epochs, script))
+    def make(run=None, epochs=4, script=None, pace=0.0, **options):
+        labs.append(ul.LiveLab(run or trainer(**options), epochs, script, pace))
         return labs[-1]
 
     def make_gated(epochs=20, **options):
@@ -367,6 +367,12 @@ def test_charts_say_in_words_where_the_curves_are(make_lab):
     assert "over the epochs, 2 runs; fork 1" in panel(lab, "Loss")["label"]
 
 
+def test_charts_name_their_axes(make_lab):
+    lab = make_lab(early_stopping=ul.EarlyStopping())
+    names = [(panel["xlabel"], panel["ylabel"]) for panel in lab.instrument.panels]
+    assert names == [("epoch", name) for name in ("loss", "Dice", "rate", "evaluations")]
+
+
 def test_every_move_has_a_mark(make_lab):
     moves = [(2, {"lr": 0.02}), (2, {"lr": 0.03}), (11, {"patience": 9}), (16, {"lr": None})]
     lab = trained(make_lab(epochs=6, script=ul.Script(moves), early_stopping=ul.EarlyStopping()))
@@ -693,6 +699,18 @@ def test_wait_starts_what_nobody_has_started_and_nothing_else(make_lab, notebook
         other.wait(60)
         assert other.session.state == "stopped" and other.session.trainer.step == 2
     other.close()
+
+
+def test_a_script_is_the_hand_where_nobody_has_started(make_lab, notebook):
+    script = ul.Script([(2, {"lr": 0.02})])
+    for started, moves in ((False, [("lr", 0.02)]), (True, [])):
+        lab = make_lab(pace=0.01)
+        if started:
+            touch(lab, "start")
+        with capture_output():
+            history = lab.wait(60, script=script)
+        assert [(move.name, move.new) for move in history.moves] == moves
+        assert len(history) == 4
 
 
 def test_the_picture_shows_all_runs(make_lab, notebook):

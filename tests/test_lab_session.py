@@ -344,6 +344,17 @@ def test_a_replay_of_given_moves(moves):
     assert [row["lr"] for row in session.trainer.history.steps] == [1e-3] * 4 + [0.02] * 5
 
 
+def test_a_script_for_one_stretch_is_not_kept():
+    session = Session(trainer(), 3)
+    session.start(ul.Script([(4, {"lr": 0.02}), (5, {"stop": True})]))
+    session.wait(60)
+    assert session.state == "stopped" and len(session.trainer.history.steps) == 5
+    session.rewind(0)
+    session.start()
+    session.wait(60)
+    assert session.trainer.history.moves == [] and session.state == "finished"
+
+
 def test_a_replayed_stop_ends_the_run_once():
     session = finished(trainer(), 3, ul.Script([(4, {"lr": 0.02, "stop": True}), (6, {"lr": 0.03})]))
     assert (session.trainer.step, session.state) == (4, "stopped")
@@ -374,6 +385,68 @@ def test_moves_can_be_saved_before_the_first_epoch(tmp_path):
     session = Session(trainer(), epochs=2)
     session.save_moves(tmp_path / "moves.json")
     assert ul.Script.from_json(tmp_path / "moves.json").moves == []
+
+
+# ------------------------------------------------------------------------------------------------ pace and the ledger
+
+
+def test_a_hand_gets_its_pace_and_who_waits_does_not():
+    session = Session(trainer(), 10**6, pace=0.05)
+    session.start()
+    until(lambda: session.trainer.step > 1)
+    step, started = session.trainer.step, time.monotonic()
+    until(lambda: session.trainer.step >= step + 4)
+    assert time.monotonic() - started >= 0.15
+    session.wait(0.01)
+    assert session.trainer.controls.pace == 0
+    session.stop()
+    session.start()
+    assert session.trainer.controls.pace == 0.05
+    session.stop()
+    replay = session.replay()
+    assert replay.trainer.controls.pace == 0  # no hand is needed
+    session.stop()
+
+
+def test_the_ledger_keeps_what_a_rewind_forgets():
+    session = finished(trainer(), 4)
+    losses = session.trainer.history.column("val_loss")
+    session.rewind(1)
+    session.start()
+    session.wait(60)
+    assert [row["val_loss"] for row in session.ledger] == losses + losses[1:]
+    assert [row["step"] for row in session.ledger] == [STEPS * epoch for epoch in (1, 2, 3, 4, 2, 3, 4)]
+    assert [row["paid"] for row in session.ledger] == [STEPS * epochs for epochs in range(1, 8)]
+    assert session.steps_paid == 7 * STEPS and len(session.trainer.history) == 4
+
+
+def test_the_ledger_of_forks_and_replays():
+    session = finished(trainer(), 3)
+    session.fork(2, lr=0.02)
+    session.wait(60)
+    session.replay()
+    session.wait(60)
+    assert [row["run"] for row in session.ledger] == ["run 1"] * 3 + ["fork 1 at epoch 2"] + ["replay 1"] * 3
+    assert [row["paid"] // STEPS for row in session.ledger] == list(range(1, 8))
+
+
+def test_steps_of_a_broken_epoch_are_paid():
+    session = finished(trainer(), 4, ul.Script([(STEPS + 1, {"stop": True})]))
+    assert (session.steps_paid, len(session.ledger)) == (STEPS + 1, 1)
+    session.run.script = None
+    session.start()  # the same epoch goes on
+    session.wait(60)
+    assert session.steps_paid == 4 * STEPS and [row["paid"] // STEPS for row in session.ledger] == [1, 2, 3, 4]
+
+    diverged = finished(trainer(), 4, ul.Script([(STEPS, {"lr": 1e38})]))
+    assert diverged.trainer.diverged and diverged.trainer.step == STEPS < diverged.steps_paid
+
+
+def test_what_was_trained_before_is_in_the_ledger_and_costs_nothing():
+    run = trainer()
+    run.fit(2, verbose=None)
+    session = finished(run, 3)
+    assert [row["paid"] for row in session.ledger] == [-STEPS, 0, STEPS] and session.steps_paid == STEPS
 
 
 # ------------------------------------------------------------------------------------------- how a run can end

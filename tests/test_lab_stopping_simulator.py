@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from lab_records import dead_text, series, touch
 
 from unetlab.early_stopping import replay_early_stopping
-from unetlab.lab.stopping_simulator import DRAWN, LR, Rule, StoppingSimulator, advice, drawn, simulate
+from unetlab.lab.stopping_simulator import (
+    DRAWN,
+    LR,
+    SKETCHES,
+    Rule,
+    StoppingSimulator,
+    advice,
+    drawn,
+    reading,
+    simulate,
+)
 
 CURVES = st.lists(st.floats(0, 10), min_size=1, max_size=40)
 
@@ -61,6 +71,46 @@ def test_equal_patience_stops_before_the_rate_ever_falls(patience, drops):
     outcome = simulate([0.5] * 60, Rule(patience=patience, plateau_patience=10))
     assert outcome.stopped == patience + 1
     assert outcome.drops == drops
+
+
+@pytest.mark.parametrize(("cooldown", "cuts"), [(0, [4, 7, 10, 13, 16]), (1, [4, 8, 12, 16]), (3, [4, 10, 16])])
+def test_cooldown_is_not_counted(cooldown, cuts):
+    outcome = simulate([0.5] * 16, Rule(patience=60, plateau_patience=2, cooldown=cooldown))
+    assert outcome.cuts == cuts
+    assert outcome.drops == len(cuts) - 1  # no epoch is trained after the last one
+
+
+def test_a_reading_says_what_both_machines_made_of_an_evaluation():
+    rule = Rule(patience=5, plateau_patience=2, interval=2)
+    outcome = simulate([0.5] * 20, rule)
+    assert reading(outcome, rule, 1) == "Epoch 1: nothing evaluated yet"
+    assert reading(outcome, rule, 3).startswith("Evaluated at epoch 2: 0.5. Early stopping: a new best. Plateau: 0 bad")
+    assert "Early stopping: wait 2 of 5. Plateau: 2 bad, it cuts at 3" in reading(outcome, rule, 6)
+    assert "wait 3 of 5. Plateau: it cuts the rate and counts from 0" in reading(outcome, rule, 8)
+    assert "wait 5 of 5, so the run stops" in reading(outcome, rule, 12)
+
+
+def test_the_cursor_reads_the_counters(simulator):
+    touch(simulator, "look", 24)
+    assert "Evaluated at epoch 24: 0.24. Early stopping: wait 4 of 10" in simulator._instrument.caption[0][0]
+    assert simulator._instrument.panels[1]["marks"][0]["x"] == 24
+    touch(simulator, "patience", 2)  # the run ends at 22, and the cursor with it
+    assert simulator._instrument.values["look"] == 22
+    assert "so the run stops" in simulator._instrument.caption[0][0]
+
+
+def test_sketches_show_the_traps_and_can_be_drawn_on(simulator):
+    flat, rising = SKETCHES
+    touch(simulator, "curve", rising)
+    assert (simulator.outcomes[DRAWN].kept, simulator.outcomes[DRAWN].drops) == (1, 1)
+    touch(simulator, "mode", "max")
+    assert (simulator.outcomes[DRAWN].kept, simulator.outcomes[DRAWN].drops) == (60, 0)
+    touch(simulator, "curve", flat)
+    touch(simulator, "mode", "min")
+    touch(simulator, "draw", [30, 0.1, True])
+    assert simulator._instrument.values["curve"] == DRAWN
+    assert simulator._shown() == [0.5] * 29 + [0.1] + [0.5] * 30
+    assert SKETCHES[flat] == [0.5] * 60
 
 
 def test_patience_counts_evaluations():
@@ -153,6 +203,8 @@ def test_drawing_on_a_recorded_curve_makes_it_yours(simulator):
 
 def test_a_curve_can_be_drawn_from_the_keyboard(simulator):
     assert simulator._instrument.enabled == {"point": None, "height": None}
+    touch(simulator, "curve", next(iter(SKETCHES)))
+    assert simulator._instrument.enabled == {"point": None, "height": None, "seed": None, "monitor": None}
     touch(simulator, "curve", DRAWN)
     assert simulator._instrument.enabled == {"seed": None, "monitor": None}
     touch(simulator, "point", 12)

@@ -165,6 +165,15 @@ def test_nothing_is_suggested_where_the_loss_only_rises(monkeypatch):
     assert test.suggestion is None
 
 
+def test_the_first_losses_which_a_mean_cannot_smooth_are_no_fall(monkeypatch):
+    """One unlucky first batch: the mean of the first few losses falls faster than it ever does later."""
+    losses = iter([4.0])
+    test = on_a_curve(monkeypatch, lambda lr: next(losses, falls_at(1e-3)(lr)), smooth_f=0.1)
+    slope = np.gradient(test.smoothed, np.log(test.lrs))
+    assert slope.argmin() < 3
+    assert 1e-3 < test.suggestion < 1e-2  # a mean of ten lags behind
+
+
 def test_the_rates_grow_by_the_same_factor(monkeypatch):
     test = on_a_curve(monkeypatch, lambda lr: 1.0, start_lr=1e-4, end_lr=1, num_iter=21)
     np.testing.assert_allclose(test.lrs[1:] / test.lrs[:-1], 10**0.2)

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from unetlab.augment import Augment, make_augment
 from unetlab.checkpoint import CheckpointError
 from unetlab.controls import Controls, Script
-from unetlab.early_stopping import EarlyStopping, replay_early_stopping
+from unetlab.early_stopping import EarlyStopping, replay_early_stopping, replay_prechelt, smooth
 from unetlab.ema import EMA
 from unetlab.history import History, Move
 from unetlab.losses import CompoundLoss, DiceLoss, FocalLoss, TverskyLoss, weight_map

@@ -141,8 +141,9 @@ def _pair(x: float, y: float, like: Tensor) -> Tensor:
 
 AUGMENTATIONS = {
     "none": None,
-    "flips": Augment(flip=True, turn=True),
-    "standard": Augment(flip=True, rotate=180, scale=0.25, brightness=0.1, contrast=0.25),
+    "flips": Augment(flip=True, turn=True),  # where nothing has an up or a left: cells, aerial pictures
+    # No mirror, no large turn: the front and the back of a hippocampus would become one another.
+    "standard": Augment(rotate=15, scale=0.2, brightness=0.1, contrast=0.25),
     "elastic": Augment(flip=True, rotate=180, scale=0.25, elastic=10, brightness=0.1, contrast=0.25),
 }
 

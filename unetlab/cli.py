@@ -4,6 +4,7 @@ unetlab train --images DIR --masks DIR --out RUN_DIR     (or --data NAME for a s
 unetlab train --resume RUN_DIR
 unetlab predict --run RUN_DIR --images DIR --out DIR
 unetlab test --run RUN_DIR                               (once, at the end)
+unetlab card RUN_DIR                                     (one page on the run, for others)
 unetlab data list | fetch NAME | check NAME|DIR
 unetlab class FOLDER                                     (the hands of a class: docs/teaching/class.md)
 unetlab doctor
@@ -34,6 +35,7 @@ from PIL import Image
 
 from unetlab import checkpoint, parallel, plots
 from unetlab.augment import AUGMENTATIONS, make_augment
+from unetlab.card import write_card
 from unetlab.class_command import class_mode
 from unetlab.classes import IGNORE
 from unetlab.controls import Script, check_change
@@ -58,6 +60,8 @@ RUN_FILES = (
     "curves.png",
     "predictions.png",
     "test.json",
+    "card.md",
+    "card.html",
 )
 
 
@@ -109,7 +113,7 @@ def _begin(options, given: dict) -> tuple[Path, Dataset, Trainer]:
     run_dir = Path(options.out)
     if parallel.rank() == 0:
         _check_run_dir(run_dir, options.overwrite)
-    data = _load(config)
+    data = _load(config, config["split"] and Path(config["split"]))
     print(data)
     trainer = _make_trainer(config, data)
     script = _read_script(config["moves"], trainer)
@@ -146,6 +150,10 @@ def _check_sources(config: dict, given: dict) -> None:
     folders = [config[name] for name in ("images", "masks") if config[name] is not None]
     if len(folders) != (0 if config["data"] else 2):
         raise ValueError("say what to train on: --images DIR and --masks DIR, or --data NAME (see: unetlab data list)")
+    if config["split"] and (config["data"] in SCENES or given.keys() & {"val_fraction", "test_fraction"}):
+        raise ValueError(
+            "--split takes the place of --val-fraction and --test-fraction, for files: scenes are drawn anew"
+        )
     own = given.keys() & {"val_fraction", "test_fraction", "groups", "classes"}
     if config["data"] and own:
         wrong = ", ".join(f"--{name.replace('_', '-')}" for name in own)
@@ -171,7 +179,7 @@ def _make_run_dir(run_dir: Path, config: dict, data: Dataset) -> None:
 
 
 def _load(config: dict, split: Path | None = None) -> Dataset:
-    """The data of a run; `split` is the split.json of a run that began, and decides whatever was added since."""
+    """The data of a run; `split`, the split.json of this run or of another, decides whatever was added since."""
     if config["data"]:
         split = None if config["data"] in SCENES else split  # scenes are drawn anew
         data = load_dataset(config["data"], size=config["size"], seed=config["seed"], split=split)
@@ -330,6 +338,14 @@ def test(options) -> int:
     return 0
 
 
+def card(options) -> int:
+    """Write the model card of a run: one page from its files, as Markdown and as HTML."""
+    run_dir = Path(options.run_dir)
+    text, page = write_card(run_dir, _read_config(run_dir))
+    print(f"{text} and {page} written. What only you know goes into {run_dir / 'notes.md'}; then make the card again.")
+    return 0
+
+
 def _targets(root: Path, out: Path, overwrite: bool) -> dict[Path, Path]:
     """The mask file of each image; none may take the place of another, of an image, or of what was there before."""
     if out.resolve().is_relative_to(root.resolve()):
@@ -424,7 +440,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "masks": (_path, None, "DIR", "folder of masks, one for each image, of the same name"),
     "epochs": (_whole(1), 50, "N", "length of the run"),
     "lr": (float, 4e-3, "X", "the highest learning rate"),
-    "batch_size": (_whole(1), 8, "N", "images a step"),
+    "batch_size": (_whole(1), 4, "N", "images a step"),
     "scheduler": (_one_of(*SCHEDULES), "warmup_cosine", "NAME", f"one of {', '.join(SCHEDULES)}"),
     "patience": (_whole(0), None, "N", "stop after so many epochs without a better validation Dice (default: never)"),
     "loss": (_one_of(*LOSSES), "compound", "NAME", f"one of {', '.join(LOSSES)}"),
@@ -433,6 +449,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "depth": (_whole(1, 8), 3, "N", "poolings of the network"),
     "val_fraction": (float, 0.2, "X", "share of the images to validate on"),
     "test_fraction": (float, 0.0, "X", "share of the images to put aside for a test"),
+    "split": (_path, None, "FILE", "split.json of another run: the same pictures in each part, whatever the seed"),
     "groups": (_groups, None, "FILE|REGEX", "CSV (name,group) or expression: a group stays in one split"),
     "classes": (_classes, None, "N|colours|FILE", "their number, each colour one, or a file with names and colours"),
     "augment": (_one_of(*AUGMENTATIONS), "standard", "NAME", f"one of {', '.join(AUGMENTATIONS)}"),
@@ -482,6 +499,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("test", test)
     sub.add_argument("--run", dest="run_dir", required=True, metavar="RUN_DIR", help="folder of the run")
     setting(sub, "device", default="auto")
+
+    sub = command("card", card)
+    sub.add_argument("run_dir", metavar="RUN_DIR", help="folder of the run")
 
     data = commands.add_parser("data", help="the data sets").add_subparsers(required=True, metavar="COMMAND")
     command("list", data_list, data)

@@ -8,6 +8,7 @@ same moves at the same steps give the same run.
 import json
 import math
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,10 +44,15 @@ class Controls:
     Args:
         adjustable: the names that ``set`` takes in this run: lr, weight_decay, grad_clip and, where the run has early
             stopping, patience and min_delta.
+
+    Attributes:
+        pace: seconds that a step takes at least, so that a hand can follow a small network. Change it at any time.
     """
 
     def __init__(self, adjustable: tuple[str, ...]):
         self.adjustable = adjustable
+        self.pace = 0.0
+        self._next_step = -math.inf  # not before this time
         self._lock = threading.Lock()
         self._requests: list[tuple[str, object]] = []
         self._running = threading.Event()
@@ -100,8 +106,10 @@ class Controls:
             return dict(self._requests)
 
     def collect(self) -> list[tuple[str, object]]:
-        """For the training loop: wait while paused, then return the requests made since the last call."""
+        """For the training loop: wait while paused or too fast, then return the requests made since the last call."""
+        time.sleep(max(self._next_step - time.monotonic(), 0))
         self._running.wait()
+        self._next_step = time.monotonic() + self.pace
         with self._lock:
             requests, self._requests = self._requests, []
         return requests

@@ -7,6 +7,10 @@ Goodfellow, Bengio, Courville, "Deep Learning" (2016), section 7.8. What is deci
 * a NaN or infinite-in-the-wrong-direction value is never an improvement, and a NaN stops the run at once;
 * this class only decides. Who holds the weights (``Trainer``) keeps clones of the best ones and puts them back
   whatever ended the run.
+
+Rules can be compared on recorded curves, without training: patience (``replay_early_stopping``), the criteria GL and PQ
+of Prechelt, "Early Stopping - But When?" (1998), doi 10.1007/3-540-49430-8_3 (``replay_prechelt``), and either on a
+curve that was smoothed first (``smooth``). Used in ``03e_study`` and ``04b_what_to_monitor``.
 """
 
 import math
@@ -151,9 +155,95 @@ def replay_early_stopping(
     for value in values:
         if stopper.update(value).stop:
             break
+    return _outcome(stopper, values)
+
+
+def replay_prechelt(
+    val_errors: Iterable[float],
+    train_errors: Iterable[float] | None = None,
+    criterion: str = "GL",
+    alpha: float = 5.0,
+    strip: int = 5,
+) -> EarlyStoppingReplay:
+    """Run one of Prechelt's stopping criteria over a recorded curve, without training.
+
+    * GL, the generalisation loss: how far the validation error is above its lowest so far, in per cent,
+      ``100 * (E_va / E_opt - 1)``. The run stops at the first evaluation where it exceeds ``alpha``.
+    * PQ, the progress quotient: GL divided by the training progress of the last ``strip`` evaluations,
+      ``P_k = 1000 * (mean(E_tr) / min(E_tr) - 1)``, so that a training error which still falls excuses a rise. It is
+      looked at where a strip ends (at the evaluations ``strip``, ``2 * strip``, ... counted from 1), and the run stops at
+      the first where it exceeds ``alpha``.
+
+    Args:
+        val_errors: the validation loss of each evaluation, at least one, all above 0 (for a Dice, pass 1 - Dice).
+        train_errors: the training loss before each evaluation, for PQ.
+        criterion: "GL" or "PQ".
+        alpha: the threshold, at least 0: per cent for GL; for PQ per cent of loss for each thousandth of progress.
+        strip: k, evaluations in a strip, at least 2.
+
+    Returns:
+        ``EarlyStoppingReplay``; what would have been kept is the lowest validation error before the stop. As in
+        ``EarlyStopping``, a NaN stops the run at once.
+
+    Raises:
+        ValueError: no values; errors that are not above 0; PQ without training errors, or of another length; an unknown
+            criterion; a negative alpha; a strip below 2.
+    """
+    val_errors = [float(value) for value in val_errors]
+    train_errors = None if train_errors is None else [float(value) for value in train_errors]
+    if not val_errors:
+        raise ValueError("replay_prechelt needs at least one value")
+    if criterion not in ("GL", "PQ"):
+        raise ValueError(f"criterion must be GL or PQ, not {criterion!r}")
+    if criterion == "PQ" and (train_errors is None or len(train_errors) != len(val_errors)):
+        there = "none" if train_errors is None else len(train_errors)
+        raise ValueError(f"PQ needs a training error for each of the {len(val_errors)} validation errors, not {there}")
+    if any(error <= 0 for error in val_errors + (train_errors or [])):
+        raise ValueError("Prechelt's criteria divide by the errors, which must be above 0: for a Dice, pass 1 - Dice")
+    if not alpha >= 0:
+        raise ValueError(f"alpha must be at least 0, not {alpha}")
+    if strip < 2:
+        raise ValueError(f"strip must be at least 2 evaluations, as one alone shows no progress, not {strip}")
+    stopper = EarlyStopping("val_error", patience=math.inf)  # keeps the best, and stops at NaN alone
+    for count, error in enumerate(val_errors, start=1):
+        if stopper.update(error).stop:
+            break
+        allowed = alpha
+        if criterion == "PQ":
+            if count % strip:
+                continue
+            recent = train_errors[count - strip : count]
+            # GL / P > alpha, written so that a strip without progress (P = 0) needs no division.
+            allowed *= 1000 * (sum(recent) / (strip * min(recent)) - 1)
+        if stopper.best is not None and 100 * (error / stopper.best - 1) > allowed:
+            stopper.stopped_epoch = count - 1
+            break
+    return _outcome(stopper, val_errors)
+
+
+def _outcome(stopper: EarlyStopping, values: list[float]) -> EarlyStoppingReplay:
     finite = [value for value in values if not math.isnan(value)]
     regret = math.nan
     if stopper.best is not None:
-        regret = stopper.best - min(finite) if mode == "min" else max(finite) - stopper.best
+        regret = stopper.best - min(finite) if stopper.mode == "min" else max(finite) - stopper.best
     saved = 0 if stopper.stopped_epoch is None else len(values) - 1 - stopper.stopped_epoch
     return EarlyStoppingReplay(stopper.stopped_epoch, stopper.best_epoch, stopper.best, regret, saved)
+
+
+def smooth(values: Iterable[float], decay: float = 0.9) -> list[float]:
+    """Exponential moving average of a curve: ``s = decay * s + (1 - decay) * value``, begun at the first value.
+
+    Args:
+        values: one value an evaluation.
+        decay: at least 0 (the curve itself), below 1. The average looks back over about ``1 / (1 - decay)`` values.
+
+    Raises:
+        ValueError: a decay outside [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must be at least 0 and below 1, not {decay}")
+    smoothed: list[float] = []
+    for value in values:
+        before = smoothed[-1] if smoothed else float(value)
+        smoothed.append(decay * before + (1 - decay) * float(value))
+    return smoothed

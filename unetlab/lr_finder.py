@@ -18,7 +18,8 @@ class RangeTest:
 
     Attributes:
         lrs, losses, smoothed: one value a step (the smoothed losses are an exponential mean, corrected for its start).
-        suggestion: the rate where the smoothed loss falls fastest; None if it never falls.
+        suggestion: the rate where the smoothed loss falls fastest, its first 1 / smooth_f steps left out; None if it never
+            falls there.
         stopped: why the test ended before ``end_lr``; None if it did not.
     """
 
@@ -86,13 +87,16 @@ def lr_range_test(
             trainer._present_kept_weights()
         trainer.model.train(mode)
     rates, smoothed = rates[: len(losses)], np.array(smoothed)
-    return RangeTest(rates, np.array(losses), smoothed, _steepest(rates, smoothed), stopped)
+    return RangeTest(rates, np.array(losses), smoothed, _steepest(rates, smoothed, round(1 / smooth_f)), stopped)
 
 
-def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
-    """The rate of the steepest fall before the lowest point."""
+def _steepest(rates: np.ndarray, smoothed: np.ndarray, settled: int) -> float | None:
+    """The rate of the steepest fall before the lowest point.
+
+    ``settled``: the first steps, which are left out. There the mean is one of few losses and jumps with each of them.
+    """
     lowest = int(smoothed.argmin()) if len(smoothed) else 0
-    if lowest < 2:
+    if lowest < settled + 2:
         return None
-    slope = np.gradient(smoothed[: lowest + 1], np.log(rates[: lowest + 1]))
-    return float(rates[slope.argmin()]) if slope.min() < 0 else None
+    slope = np.gradient(smoothed[: lowest + 1], np.log(rates[: lowest + 1]))[settled:]
+    return float(rates[settled + slope.argmin()]) if slope.min() < 0 else None

@@ -1,15 +1,27 @@
-"""What every checker answers: right; wrong, because ...; not attempted. Used by the exercises of all notebooks."""
+"""What every checker answers: right; wrong, because ...; not attempted. Used by the exercises of all notebooks.
+
+The missions of the live lessons answer: won; not yet, because ...; not attempted.
+"""
 
 from dataclasses import dataclass
 from html import escape
 
-_SIGNS = {"right": "✓ Right.", "wrong": "✗ Wrong, because", "not attempted": "… Not attempted."}
-_COLOURS = {"right": "#009E73", "wrong": "#D55E00", "not attempted": "#808080"}  # on black and on white
+_SIGNS = {
+    "right": "✓ Right.",
+    "wrong": "✗ Wrong, because",
+    "not attempted": "… Not attempted.",
+    "won": "★ Won.",
+    "not yet": "↻ Not yet, because",
+}
+_COLOURS = dict(
+    zip(_SIGNS, ("#009E73", "#D55E00", "#808080", "#009E73", "#D55E00"), strict=True)
+)  # on black and on white
 
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
-    """A checker's answer. ``status`` is "right", "wrong" or "not attempted"; ``message`` says why or what to do next."""
+    """A checker's answer. ``status`` is "right" (mission: "won"), "wrong" ("not yet") or "not attempted"; ``message`` says
+    why or what to do next."""
 
     status: str
     message: str
@@ -36,3 +48,13 @@ def wrong(because: str, *details: str) -> Verdict:
 def not_attempted(text: str) -> Verdict:
     """Nothing was filled in yet; ``text`` says what to fill in."""
     return Verdict("not attempted", text)
+
+
+def won(text: str) -> Verdict:
+    """The mission is done; ``text`` says how well."""
+    return Verdict("won", text)
+
+
+def not_yet(because: str) -> Verdict:
+    """The mission is not done; ``because`` completes the sentence "Not yet, because ..." and says what is missing."""
+    return Verdict("not yet", because)

@@ -182,7 +182,7 @@ class Chart {
       const margin = Math.max((yHigh - yLow) * room, panel.log ? 0.2 : Math.abs(yHigh) * 0.02 || 0.05);
       [yLow, yHigh] = [yLow - margin, yHigh + margin];
     }
-    const left = 46, right = 10, top = 8, bottom = 30;
+    const left = panel.ylabel ? 60 : 46, right = 10, top = 8, bottom = 30;
     const X = (x) => left + ((x - xLow) / (xHigh - xLow)) * (width - left - right);
     const Y = (y) => height - bottom - ((y - yLow) / (yHigh - yLow)) * (height - top - bottom);
     this.scale = {
@@ -210,6 +210,13 @@ class Chart {
     for (const t of panel.xlog ? logTicks(xLow, xHigh) : niceTicks(xLow, xHigh, Math.max(width / 90, 2)))
       c.fillText(xText(t), X(t), height - bottom + 5);
     c.fillText(panel.xlabel || "", left + (width - left - right) / 2, height - 12);
+    if (panel.ylabel) {
+      c.save();
+      c.translate(2, top + (height - top - bottom) / 2);
+      c.rotate(-Math.PI / 2);
+      c.fillText(panel.ylabel, 0, 0);
+      c.restore();
+    }
 
     c.save();
     c.beginPath(); c.rect(left, 0, width - left - right, height - bottom); c.clip();

@@ -49,10 +49,10 @@ class Instrument(anywidget.AnyWidget):
             start.
         values, enabled, ranges: by control id: the value, whether it can be used (None hides it), [min, max] of a slider.
         status: ``text``, ``progress`` (0 to 1 or None), ``problem`` (an alert or None).
-        panels: charts: ``title``, ``label`` (what the curves do), ``xlabel``, ``log``, ``xlog`` (x are exponents),
-            ``xlim``, ``ylim``, ``series`` (of ``Curves.line``), ``marks`` (``x`` or ``y``, ``text``, ``row`` of the text,
-            ``before`` the line, ``color``, ``dash``), ``wide`` (a row of its own), ``touch`` (id under which a pointer on
-            the chart is told, as [x, y, whether it has just come down]).
+        panels: charts: ``title``, ``label`` (what the curves do), ``xlabel``, ``ylabel``, ``log``, ``xlog`` (x are
+            exponents), ``xlim``, ``ylim``, ``series`` (of ``Curves.line``), ``marks`` (``x`` or ``y``, ``text``, ``row``
+            of the text, ``before`` the line, ``color``, ``dash``), ``wide`` (a row of its own), ``touch`` (id under which
+            a pointer on the chart is told, as [x, y, whether it has just come down]).
         data: the bytes of ``Curves``.
         strip, strip_size: a picture as RGB bytes and its [width, height]; caption: [text, colour or None] parts.
         strip_titles: names of the picture's equally wide columns; with them the picture takes the whole width.

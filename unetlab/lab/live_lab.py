@@ -77,14 +77,15 @@ class LiveLab:
         trainer: a ``Trainer``; it may have been trained already.
         epochs: length of the run in epochs, in all.
         script: moves that are made without a hand, for a page that runs without a reader.
+        pace: seconds that a step takes at least while a hand may steer, so that a small network leaves time to act.
 
     Example:
         ``lab = ul.LiveLab(trainer, epochs=60)``, ``lab.show()`` in one cell; press *Start*, or call ``lab.start()``.
         ``lab.wait()`` in a later cell waits for the end and leaves a static picture in the notebook.
     """
 
-    def __init__(self, trainer: Trainer, epochs: int = 60, script: Script | None = None):
-        self.session = Session(trainer, epochs, script)
+    def __init__(self, trainer: Trainer, epochs: int = 60, script: Script | None = None, pace: float = 0.0):
+        self.session = Session(trainer, epochs, script, pace)
         count = len(trainer.val_images)
         trainer.watched = np.unique(np.linspace(0, count - 1, PICTURES).astype(int)).tolist()
         self._images = trainer.val_images[trainer.watched].cpu()  # once and here: a GPU is for the training thread
@@ -113,15 +114,16 @@ class LiveLab:
         text = "Live lab: no widgets here? lab.wait() trains all the same and draws the result."
         display(data | {"text/plain": text}, metadata=metadata, raw=True)
 
-    def start(self) -> None:
-        """Train, as the button Start does."""
-        self.session.start()
+    def start(self, script: Script | None = None) -> None:
+        """Train, as the button Start does; ``script`` is the hand until the run ends or is stopped."""
+        self.session.start(script)
         self._keep_drawing()
 
-    def wait(self, timeout: float | None = None) -> History:
+    def wait(self, timeout: float | None = None, script: Script | None = None) -> History:
         """Wait for the end of the run (at most ``timeout`` seconds) and leave a picture of it in the notebook.
 
-        A run that nobody has started is started here, so that a page without a reader, or without widgets, trains too.
+        A run that nobody has started is started here, so that a page without a reader, or without widgets, trains too;
+        ``script`` is its hand then.
 
         Returns:
             the ``History`` of the run in hand.
@@ -130,7 +132,7 @@ class LiveLab:
             the exception that ended the run, if one did. A loss that is no longer finite is a warning.
         """
         if self.session.state == "ready":
-            self.start()
+            self.start(script)
         self.session.wait(timeout)
         self.refresh()
         runs = {run.name: _so_far(run.trainer.history) for run in self.session.runs if len(run.trainer.history)}
@@ -342,13 +344,15 @@ class LiveLab:
             {"title": "Validation Dice", "series": dice, "marks": moves + best, "label": _last(live.dices)},
             {"title": "Learning rate (log)", "series": rate, "marks": rates, "log": True, "label": _last(live.rates)},
         ]
+        for panel, name in zip(panels, ("loss", "Dice", "rate"), strict=True):
+            panel["ylabel"] = name
         panels[1]["ylim"] = [0, 1]
         if trainer.early_stopping:
             patience = trainer.early_stopping.patience
             line = {"y": patience, "text": f"patience {patience}", "color": "#D55E00", "dash": "dashed", "width": 1.5}
             panel = {"title": "Evaluations without improvement", "series": counter, "marks": [*moves, line]}
             panel["label"] = f"{_last(live.waits)} of patience {patience}"
-            panels.append(panel | {"ylim": [0, max([patience, *live.waits, 1]) * 1.15]})
+            panels.append(panel | {"ylabel": "evaluations", "ylim": [0, max([patience, *live.waits, 1]) * 1.15]})
         others = f", {len(runs)} runs" if len(runs) > 1 else ""
         for panel in panels:
             label = f"{panel['title']} over the epochs{others}; {self.session.run.name} now: {panel['label']}"

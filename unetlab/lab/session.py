@@ -33,17 +33,26 @@ class Session:
         trainer: the first run; it may have been trained already.
         epochs: length of every run in epochs, in all.
         script: moves that are made on the first run.
+        pace: seconds that a step takes at least while a hand may steer; a replay, and whoever waits, does not keep it.
 
     Attributes:
         runs: all runs; ``run`` is the one that the hand holds.
+        ledger: a row for each evaluation, in the order in which they were paid for: those of ``History.epochs``, with
+            ``run`` (its name), ``step`` (optimizer steps of this run) and ``paid`` (those of all runs since the session
+            began; at most 0 for what was trained before). What a rewind takes out of the history stays here.
+        steps_paid: optimizer steps of all runs until the newest training thread ended.
         ended: an event, set when the newest training thread has ended.
         error: the exception that ended it, None if none did.
     """
 
-    def __init__(self, trainer: Trainer, epochs: int, script: Script | None = None):
+    def __init__(self, trainer: Trainer, epochs: int, script: Script | None = None, pace: float = 0.0):
         self.runs = [Run("run 1", trainer, script)]
         self.run = self.runs[0]
         self.epochs = epochs
+        self.pace = pace
+        self.ledger: list[dict] = []
+        self.steps_paid = -len(trainer.history.steps)
+        self._book(self.run, since=0)
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self.ended.set()
@@ -70,25 +79,40 @@ class Session:
             return "finished"
         return "ready" if self.trainer.step == 0 else "stopped"
 
-    def start(self) -> None:
-        """Train the run that the hand holds, to its end; nothing happens if it is training already."""
+    def start(self, script: Script | None = None) -> None:
+        """Train the run that the hand holds, to its end; nothing happens if it is training already.
+
+        Args:
+            script: moves for this stretch alone, in place of the run's own.
+        """
         if self.training:
             return
         self.error = None
+        self.trainer.controls.pace = self.pace
         self.trainer.controls.resume()
         self.ended = threading.Event()
-        arguments = self.run, self.ended
+        arguments = self.run, self.ended, script or _still_to_make(self.run)
         threading.Thread(target=self._train, args=arguments, name="unetlab-training", daemon=True).start()
 
-    def _train(self, run: Run, ended: threading.Event) -> None:
+    def _train(self, run: Run, ended: threading.Event, script: Script | None) -> None:
         atexit.register(self.stop)  # a process must not end in the middle of a step: torch aborts then
+        start = run.trainer.step
         try:
-            run.trainer.fit(self.epochs, script=_still_to_make(run), verbose=None)
+            run.trainer.fit(self.epochs, script, verbose=None)
         except BaseException as error:  # kept, shown in the lab and raised by wait(): nothing is swallowed
             self.error = error
         finally:
+            self._book(run, since=start)
             atexit.unregister(self.stop)
             ended.set()
+
+    def _book(self, run: Run, since: int) -> None:
+        """Enter what a run has done since one of its steps, and what it cost."""
+        trainer, before = run.trainer, self.steps_paid - since
+        for row in trainer.history.epochs[since // trainer.steps_per_epoch :]:
+            step = row["epoch"] * trainer.steps_per_epoch
+            self.ledger.append(row | {"run": run.name, "step": step, "paid": before + step})
+        self.steps_paid = before + len(trainer.history.steps)  # with those of an epoch that was rolled back
 
     def pause(self) -> None:
         if self.training:
@@ -107,11 +131,12 @@ class Session:
             self.trainer.controls.withdraw_stop()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the run has ended, or ``timeout`` seconds. An interrupt stops the run cleanly.
+        """Wait until the run has ended, or ``timeout`` seconds, at full speed. An interrupt stops the run cleanly.
 
         Raises:
             whatever ended the training thread, if it was an exception.
         """
+        self.trainer.controls.pace = 0.0
         try:
             self.ended.wait(timeout)  # an interrupted Thread.join takes a living thread for dead (before Python 3.13)
         except KeyboardInterrupt:
@@ -150,7 +175,9 @@ class Session:
         self.stop()
         script = moves if isinstance(moves, Script) else Script(self.trainer.history.moves if moves is None else moves)
         number = sum(run.name.startswith("replay") for run in self.runs) + 1
-        return self._take(Run(f"replay {number}", self.trainer.fork(0), script))
+        run = self._take(Run(f"replay {number}", self.trainer.fork(0), script))
+        run.trainer.controls.pace = 0.0
+        return run
 
     def _take(self, run: Run) -> Run:
         self.runs.append(run)

@@ -5,6 +5,7 @@ binds it to the instrument. The curves are recorded (``notebooks/records/stoppin
 trained, and a recorded curve cannot answer to the rate that plateau would have set: that needs the live lab.
 """
 
+from bisect import bisect
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,10 @@ from unetlab.lab.records import load_record, provenance
 from unetlab.schedulers import make_scheduler
 
 DRAWN = "Drawn by hand"
+SKETCHES = {  # what the textbook traps are shown on; drawing on one makes it yours
+    "Sketch: flat from the start": [0.5] * 60,
+    "Sketch: a Dice that rises": [round(0.9 - 0.8 * 0.95**epoch, 4) for epoch in range(60)],
+}
 MONITORS = {"Validation loss": ("val_loss", "min"), "Validation Dice": ("val_dice", "max")}
 LR = 1e-3  # where plateau starts; only its drops mean something
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
@@ -26,6 +31,7 @@ class Rule:
     """When to stop. ``patience`` and ``plateau_patience`` count evaluations, ``interval`` is epochs between two of them.
 
     ``smoothing`` is the weight of the past in an exponential moving average of the monitored value; 0 takes it as it is.
+    ``cooldown``: evaluations after a cut of the rate that plateau does not count.
     """
 
     patience: int = 10
@@ -34,6 +40,7 @@ class Rule:
     smoothing: float = 0.0
     interval: int = 1
     plateau_patience: int = 4
+    cooldown: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Outcome:
     Attributes:
         epochs, monitored, waits, bad: at each evaluation up to the stop: its epoch, the (smoothed) value, the counter of
             early stopping and that of plateau.
-        rates: the rate of each epoch that is trained.
+        rates: the rate of each epoch that is trained. cuts: the epochs after whose evaluation plateau lowered it.
         stopped: the last epoch, None if the rule never stops. kept: the epoch whose weights are kept, and its ``value``.
         regret: by how much ``value`` is worse than the best epoch of the whole curve, at least 0.
         saved: epochs that were not trained. drops: how often the rate fell in time for an epoch to be trained with it.
@@ -54,6 +61,7 @@ class Outcome:
     waits: list[int]
     bad: list[int]
     rates: list[float]
+    cuts: list[int]
     stopped: int | None
     kept: int
     value: float
@@ -69,8 +77,9 @@ def simulate(curve: list[float], rule: Rule, better: str | None = None) -> Outco
     """
     stopper = EarlyStopping("value", rule.mode, rule.patience, rule.min_delta)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=LR)
-    plateau = make_scheduler("plateau", optimizer, len(curve), mode=rule.mode, patience=rule.plateau_patience)
-    epochs, monitored, waits, bad, rates = [], [], [], [], []
+    options = {"mode": rule.mode, "patience": rule.plateau_patience, "cooldown": rule.cooldown}
+    plateau = make_scheduler("plateau", optimizer, len(curve), **options)
+    epochs, monitored, waits, bad, rates, cuts = [], [], [], [], [], []
     for epoch, value in enumerate(curve, 1):
         rates.append(plateau.get_last_lr()[0])
         if epoch % rule.interval:
@@ -79,6 +88,8 @@ def simulate(curve: list[float], rule: Rule, better: str | None = None) -> Outco
             value = rule.smoothing * monitored[-1] + (1 - rule.smoothing) * value
         decision = stopper.update(value)
         plateau.step(value)
+        if plateau.get_last_lr()[0] < rates[-1]:
+            cuts.append(epoch)
         epochs.append(epoch)
         monitored.append(value)
         waits.append(decision.wait)
@@ -89,9 +100,9 @@ def simulate(curve: list[float], rule: Rule, better: str | None = None) -> Outco
     kept = epochs[stopper.best_epoch]
     value = curve[kept - 1]
     regret = value - min(curve) if (better or rule.mode) == "min" else max(curve) - value
-    drops = sum(after < before for before, after in zip(rates, rates[1:], strict=False))
+    drops = sum(cut < len(rates) for cut in cuts)
     saved = len(curve) - stopped if stopped else 0
-    return Outcome(epochs, monitored, waits, bad, rates, stopped, kept, value, regret, saved, drops)
+    return Outcome(epochs, monitored, waits, bad, rates, cuts, stopped, kept, value, regret, saved, drops)
 
 
 def drawn(curve: list[float], start: tuple[float, float], end: tuple[float, float]) -> list[float]:
@@ -136,7 +147,7 @@ class StoppingSimulator:
         self._curve, self._monitor, self._seed = self._names[0], "Validation loss", self._record["seeds"][0]
         epochs = np.arange(1, 61)
         self._drawing = [float(y) for y in 0.25 + 0.6 * np.exp(-epochs / 8) + 0.002 * epochs]
-        self._pen, self._point, self._top = (1.0, 0.0), 30, 1.0
+        self._pen, self._point, self._top, self._look = (1.0, 0.0), 30, 1.0, 10
         self._instrument = Instrument("Early-stopping simulator", self._controls(), self._touch)
         self._refresh()
 
@@ -146,7 +157,7 @@ class StoppingSimulator:
     def _controls(self) -> list[dict]:
         seeds = [str(seed) for seed in self._record["seeds"]]
         return [
-            {"id": "curve", "kind": "select", "label": "Curve", "options": [*self._names, DRAWN]},
+            {"id": "curve", "kind": "select", "label": "Curve", "options": [*self._names, *SKETCHES, DRAWN]},
             {"id": "seed", "kind": "select", "label": "Seed", "options": seeds},
             {"id": "monitor", "kind": "select", "label": "Monitor", "options": list(MONITORS)},
             {"id": "mode", "kind": "select", "label": "Mode", "options": ["min", "max"]},
@@ -179,6 +190,8 @@ class StoppingSimulator:
                 "max": 60,
                 "step": 1,
             },
+            {"id": "cooldown", "kind": "range", "label": "Plateau cooldown", "row": 1, "min": 0, "max": 20, "step": 1},
+            {"id": "look", "kind": "range", "label": "Look at epoch", "row": 2, "min": 1, "max": 60, "step": 1},
             {"id": "point", "kind": "range", "label": "Point", "row": 2, "min": 1, "max": 60, "step": 1},
             {"id": "height", "kind": "range", "label": "Its value", "row": 2, "min": 0, "max": 1, "step": 0.01},
         ]
@@ -195,8 +208,8 @@ class StoppingSimulator:
             self.rule = replace(self.rule, mode=MONITORS[value][1])  # the mode that fits; it can be set wrong
         elif name == "draw":
             self._draw(*value)
-        elif name == "point":
-            self._point = value
+        elif name in ("point", "look"):
+            setattr(self, f"_{name}", value)
         elif name == "height":
             self._drawing = drawn(self._drawing, (self._point, value), (self._point, value))
         else:
@@ -215,23 +228,27 @@ class StoppingSimulator:
 
     def _curves(self) -> dict:
         """The curves under the rule: by seed, or the drawn one."""
-        if self._curve == DRAWN:
-            return {DRAWN: self._drawing}
+        if self._by_hand:
+            return {DRAWN: SKETCHES.get(self._curve, self._drawing)}
         column = MONITORS[self._monitor][0]
         return {run["seed"]: run[column] for run in self._record["runs"] if run["curve"] == self._curve}
 
+    @property
+    def _by_hand(self) -> bool:
+        return self._curve not in self._names
+
     def _shown(self) -> list[float]:
-        curves = self._curves()
-        return curves[DRAWN] if self._curve == DRAWN else curves[self._seed]
+        return self._curves()[DRAWN if self._by_hand else self._seed]
 
     # --------------------------------------------------------------------------------------------------- drawing
 
     def _refresh(self) -> None:
         rule, instrument = self.rule, self._instrument
-        by_hand = self._curve == DRAWN
+        by_hand = self._by_hand
         better = None if by_hand else MONITORS[self._monitor][1]
         self.outcomes = {name: simulate(curve, rule, better) for name, curve in self._curves().items()}
         curve, outcome = self._shown(), self.outcomes[DRAWN if by_hand else self._seed]
+        look = min(self._look, len(outcome.rates))
         curves = Curves()
         with instrument.hold_sync():
             instrument.values = vars(rule) | {
@@ -240,18 +257,21 @@ class StoppingSimulator:
                 "monitor": self._monitor,
                 "point": self._point,
                 "height": round(self._drawing[self._point - 1], 3),
+                "look": look,
             }
-            instrument.enabled = {"seed": None, "monitor": None} if by_hand else {"point": None, "height": None}
-            instrument.ranges = {"point": [1, len(self._drawing)], "height": [0, self._top]}
-            panels = [self._curve_panel(curves, curve, outcome), _counters(curves, outcome, rule, len(curve))]
+            hidden = ["point", "height"] if self._curve != DRAWN else []
+            instrument.enabled = dict.fromkeys(hidden + (["seed", "monitor"] if by_hand else []))
+            instrument.ranges = {"point": [1, len(self._drawing)], "height": [0, self._top], "look": [1, len(curve)]}
+            panels = [self._curve_panel(curves, curve, outcome), _counters(curves, outcome, rule, len(curve), look)]
             instrument.show_curves([*panels, _rate(curves, outcome, len(curve))], curves)
             instrument.table = self._table(len(curve))
             text = describe(outcome, len(curve))
             instrument.status = {"text": text, "progress": None, "problem": advice(rule, better)}
-            instrument.caption = [] if by_hand else [[provenance(self._record), None]]
+            instrument.caption = [[reading(outcome, rule, look), ORANGE]]
+            instrument.caption += [] if by_hand else [[provenance(self._record), None]]
 
     def _curve_panel(self, curves: Curves, curve: list[float], outcome: Outcome) -> dict:
-        by_hand, trained = self._curve == DRAWN, outcome.stopped or len(curve)
+        by_hand, trained = self._by_hand, outcome.stopped or len(curve)
         series = []
         if outcome.stopped:
             rest = range(trained, len(curve) + 1)
@@ -311,7 +331,20 @@ def describe(outcome: Outcome, epochs: int) -> str:
     return f"{end}; keeps epoch {outcome.kept} ({outcome.value:.4f}), {worse}. Rate drops: {outcome.drops}."
 
 
-def _counters(curves: Curves, outcome: Outcome, rule: Rule, epochs: int) -> dict:
+def reading(outcome: Outcome, rule: Rule, epoch: int) -> str:
+    """What both machines made of the last evaluation up to an epoch, in a sentence."""
+    i = bisect(outcome.epochs, epoch) - 1
+    if i < 0:
+        return f"Epoch {epoch}: nothing evaluated yet"
+    at, wait, bad = outcome.epochs[i], outcome.waits[i], outcome.bad[i]
+    stopping = f"wait {wait} of {rule.patience}" if wait else "a new best"
+    stopping += ", so the run stops" if at == outcome.stopped else ""
+    plateau = f"{bad} bad, it cuts at {rule.plateau_patience + 1}"
+    plateau = "it cuts the rate and counts from 0" if at in outcome.cuts else plateau
+    return f"Evaluated at epoch {at}: {outcome.monitored[i]:.4g}. Early stopping: {stopping}. Plateau: {plateau}"
+
+
+def _counters(curves: Curves, outcome: Outcome, rule: Rule, epochs: int, look: int) -> dict:
     """Both counters against their patience: early stopping acts when it is reached, plateau when it is exceeded."""
     style = {"steps": True}
     limit = {"dash": "dotted", "width": 1.5}
@@ -328,6 +361,7 @@ def _counters(curves: Curves, outcome: Outcome, rule: Rule, epochs: int) -> dict
         "xlim": [1, epochs],
         "ylim": [0, max(rule.patience, rule.plateau_patience, *outcome.waits) * 1.1 + 0.5],
         "series": series,
+        "marks": [{"x": look, "text": "", "color": "#808080", "dash": "dotted"}],
     }
 
 
