@@ -64,6 +64,7 @@ class Person:
     def __init__(self, address: str, name: str, password: str):
         self.address, self.name = address, name
         self.browser = requests.Session()
+        self.browser.headers["Connection"] = "close"  # no socket stays open when the test is over
         self.browser.get(f"{address}/hub/login", timeout=60)
         form = {"username": name, "password": password, "_xsrf": self._token("/hub/")}
         self.status = self.browser.post(f"{address}/hub/login", data=form, timeout=300).status_code
@@ -98,19 +99,19 @@ class Person:
             self.server("DELETE", f"api/kernels/{kernel}")
 
     async def _run(self, kernel: str, code: str) -> str:
-        url = f"{self.address}/user/{self.name}/api/kernels/{kernel}/channels".replace("http", "ws", 1)
-        cookies = requests.cookies.get_cookie_header(self.browser.cookies, requests.Request("GET", url).prepare())
-        request = HTTPRequest(url.replace("ws", "http", 1), headers={"Cookie": cookies or self._cookies(url)})
-        request.url = url
-        socket_ = await websocket_connect(request)
+        path = f"/user/{self.name}/api/kernels/{kernel}/channels"
+        mine = [cookie for cookie in self.browser.cookies if path.startswith(cookie.path)]
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in mine)
+        address = self.address.replace("http", "ws", 1) + path
+        channel = await websocket_connect(HTTPRequest(address, headers={"Cookie": cookies}))
         header = {"msg_id": uuid.uuid4().hex, "session": secrets.token_hex(8), "username": self.name, "version": "5.3"}
         header["msg_type"] = "execute_request"
         content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "user_expressions": {}}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
-        await socket_.write_message(json.dumps(message))
+        await channel.write_message(json.dumps(message))
         said = ""
         while True:
-            reply = json.loads(await asyncio.wait_for(socket_.read_message(), 120))
+            reply = json.loads(await asyncio.wait_for(channel.read_message(), 120))
             if reply["parent_header"].get("msg_id") != header["msg_id"]:
                 continue
             if reply["msg_type"] == "stream":
@@ -118,10 +119,8 @@ class Person:
             elif reply["msg_type"] == "error":
                 said += f"{reply['content']['ename']}: {reply['content']['evalue']}\n"
             elif reply["msg_type"] == "status" and reply["content"]["execution_state"] == "idle":
-                socket_.close()
-                return said
-
-    def _cookies(self, url: str) -> str:
-        path = url.split("/", 3)[3]
-        there = [cookie for cookie in self.browser.cookies if ("/" + path).startswith(cookie.path)]
-        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in there)
+                break
+        channel.close()
+        while await channel.read_message() is not None:  # until it is closed
+            pass
+        return said

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from gate import gated_trainer, rows, until
+from hands_of import a_trainer
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from tiny import STEPS, TRAIN, VAL, squares, trainer, unet
 
 import unetlab as ul
+from unetlab.hands import read_hand
 from unetlab.history import History
 from unetlab.lab.live_lab import COLOURS, CONTROLS, POINTS, LiveCurves, Speed
 from unetlab.plots import FALSE_ALARM, IGNORED, MISS, TRUTH, error_map
@@ -315,6 +317,18 @@ def test_save_and_replay_of_a_file(make_lab, tmp_path, monkeypatch):
     assert rows(other.session.trainer.history) == rows(lab.session.trainer.history)
     lab.save_moves(tmp_path / "mine.json")
     assert json.loads((tmp_path / "mine.json").read_text())["best_val_dice"] > 0
+
+
+def test_a_hand_for_a_class(make_lab, tmp_path):
+    run = a_trainer()
+    trained(make_lab(run)).save_hand(tmp_path / "hand.json", name="Ada")
+    hand = read_hand(tmp_path / "hand.json")
+    assert hand.name == "Ada" and list(hand.val_dice) == run.history.column("val_dice")
+
+
+def test_a_hand_that_no_class_can_replay_is_refused(make_lab, tmp_path):
+    with pytest.raises(ValueError, match="not the train and val of one ul.load_dataset"):
+        trained(make_lab()).save_hand(tmp_path / "hand.json")
 
 
 def test_a_file_that_cannot_be_written_is_said(make_lab, tmp_path, monkeypatch):
