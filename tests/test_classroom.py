@@ -173,6 +173,22 @@ def test_what_is_not_a_file_or_hidden_is_passed_over(folder, tmp_path):
     assert list(hands) == [inner / "moves.json"] and not refused
 
 
+def test_no_file_writes_to_the_terminal_what_it_likes(folder, tmp_path, capsys):
+    inner = tmp_path / "hands"
+    inner.mkdir()
+    for i in (0, 1):
+        shutil.copy(folder / f"0{i}.json", inner)
+    os.rename(inner / "01.json", os.fsencode(inner) + b"/\xff\x1b[2J.json")
+    (inner / "moves.json").write_text(
+        json.dumps({"unetlab_hand": 1, "game": None, "why_no_game": "\x1b[2J\n\ud800" * 99})
+    )
+    shutil.copy(folder / "02.json", inner)
+    changed(inner / "02.json", lambda record: record["game"]["trainer"].update(loss="\x1b[31m\ud800"))
+    code, out, _ = command(capsys, "class", inner, "--finalists", 1, "--out", tmp_path / "class.html")
+    assert code == 0 and out.encode() and "\x1b" not in out and out.count("REFUSED") == 2
+    assert all(len(line) < 400 for line in out.splitlines())
+
+
 def test_settings_that_make_no_run_are_a_line(folder, tmp_path, monkeypatch):
     """Entries that only the trainer itself can judge."""
     for loss in ("nothing", {"name": "tversky", "alpha": "much"}, {"name": "dice", "smooth": [[]]}):

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unetlab.classroom import Board, Row
+from unetlab.classroom import Board, Row, one_line
 from unetlab.plots import STYLE, to_png
 
 _WIDTH, _HEIGHT = 16, 9  # inches; at 144 pixels an inch sharp on any projector
@@ -86,13 +86,14 @@ def to_text(board: Board) -> str:
     for place, row in enumerate(board.finalists, 1):
         own = f"{row.curve.score:.3f}" if row.is_hand else "-"
         spread = f"{min(row.finals):.3f} - {max(row.finals):.3f}"
-        note = f"{row.note}  {row.file}" if row.is_hand else ""
+        note = f"{row.note}  {one_line(row.file)}" if row.is_hand else ""
         label, standing = _padded(row.label, width), _standing(row, board)
         lines.append(f"{place:3} {label}  {row.mean:.3f}  {spread:16}  {own:8}  {standing:19}  {note}")
     if board.others:
         lines += ["", "Not in the final, own seed only:"]
         lines += [
-            f"    {_padded(row.label, width)}  {row.curve.score:.3f}  {row.note}  {row.file}" for row in board.others
+            f"    {_padded(row.label, width)}  {row.curve.score:.3f}  {row.note}  {one_line(row.file)}"
+            for row in board.others
         ]
     lines += ["", headline(board), against_schedules(board)]
     return "\n".join(line.rstrip() for line in lines)

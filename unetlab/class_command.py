@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from unetlab.checkpoint import write_atomically
 from unetlab.class_board import draw, to_html, to_text
-from unetlab.classroom import make_board
+from unetlab.classroom import make_board, one_line
 from unetlab.plots import to_png
 
 
@@ -20,7 +20,7 @@ def class_mode(options) -> int:
         raise ValueError(f"--out {page}: name a page, such as class.html; the picture goes beside it as a PNG")
     board = make_board(options.folder, options.finalists, progress=_bar)
     for path, why in board.refused.items():
-        print(f"REFUSED  {path}: {why}")
+        print(f"REFUSED  {one_line(path)}: {why}")
     print(to_text(board))
     figure = draw(board)
     write_atomically(picture, to_png(figure))

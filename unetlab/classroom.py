@@ -6,6 +6,7 @@ moves on one seed until they worked there; whether it is the moves that are good
 So a lead is called one only if the lowest run of the one lies above the highest of the other.
 """
 
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -167,12 +168,18 @@ def make_board(folder: str | Path, finalists: int = 8, progress: Callable[[Itera
             label = f"schedule: {(name or 'that of the game').replace('_', '-')}"
             final.append(Row(label, runs[0], tuple(run.score for run in runs)))
     final.sort(key=lambda row: -row.mean)
-    return Board(game, seeds, final, others, refused)
+    return Board(game, seeds, final, others, {path: one_line(why) for path, why in refused.items()})
+
+
+def one_line(text) -> str:
+    """A text that may come from a stranger's file, or be its name: short, and nothing in it that moves the cursor."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(text).split()))
+    return line if len(line) <= 250 else line[:247] + "..."
 
 
 def _nobody(folder, refused: dict[Path, str]) -> str:
     first = "".join(f"; {path}: {why}" for path, why in list(refused.items())[:1])
-    return f"{folder}: none of its {len(refused)} files is a hand that can be played again{first}"
+    return f"{folder}: none of its {len(refused)} files is a hand that can be played again" + one_line(first)
 
 
 def _fresh_seeds(played: set[int]) -> tuple[int, ...]:
@@ -214,7 +221,7 @@ def collect(folder: str | Path) -> tuple[dict[Path, Hand], dict[Path, str]]:
         try:
             hands[path] = read_hand(path)
         except (ValueError, OSError) as error:
-            refused[path] = " ".join(str(error).split())
+            refused[path] = str(error)
     first_of: dict[tuple, Path] = {}
     for path, hand in list(hands.items()):
         key = json.dumps(hand.game, sort_keys=True), hand.seed, hand.epochs, hand.moves
@@ -333,6 +340,7 @@ def _key(job: Job) -> str:
     return f"hand-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}"
 
 
+@functools.cache
 def _code() -> str:
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

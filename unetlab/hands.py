@@ -217,10 +217,10 @@ def _checked(record) -> Hand:
         raise ValueError("no hand: LiveLab.save_hand writes one")
     if record["unetlab_hand"] != FORMAT:
         raise ValueError(
-            f"a hand of format {record['unetlab_hand']!r}; this unetlab reads {FORMAT}: install one version"
+            f"a hand of format {_shown(record['unetlab_hand'])}; this unetlab reads {FORMAT}: install one version"
         )
     if record.get("game", 0) is None:
-        raise ValueError(f"moves alone, no class can replay them: {str(record.get('why_no_game'))[:200]}")
+        raise ValueError(f"moves alone, no class can replay them: {record.get('why_no_game')}")
     _exactly(record, _HAND, "the hand")
     _check_game(record["game"])
     json.dumps(record["game"])  # so that whoever does it later need not fear deep nesting
