@@ -108,6 +108,11 @@ def records(args):
     return run(PYTHON, "data_scripts/make_records.py", *args, OMP_NUM_THREADS="1")
 
 
+def study(args):
+    """make or complete the record of the study in 03e (an hour or more); --verify 0.1 repeats a tenth and compares"""
+    return run(PYTHON, "data_scripts/study.py", *args, OMP_NUM_THREADS="1")
+
+
 def bench(args):
     """measure the speed against peers: bench throughput (--help for its options); alone it names what there is"""
     there = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text())
@@ -139,7 +144,7 @@ def constraints(args):
     return 0
 
 
-ALL = (lab, demo, test, browser, notebooks, records, bench, docs, doctor, constraints)
+ALL = (lab, demo, test, browser, notebooks, records, study, bench, docs, doctor, constraints)
 TASKS = {task.__name__: task for task in ALL}
 
 

@@ -154,6 +154,12 @@ def test_arguments_and_exit_codes_are_passed_on(course):
     assert course.calls[-1][-2:] == ["--no-browser", "--port=9999"]
 
 
+def test_study_takes_its_arguments(course):
+    course.install()
+    assert course.main(["study", "--verify", "0.1"]) == 0
+    assert course.calls[-1][-3:] == ["data_scripts/study.py", "--verify", "0.1"]
+
+
 def test_all_stages_run_although_one_fails(course, capsys):
     course.install()
     course.calls.clear()

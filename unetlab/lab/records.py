@@ -14,7 +14,7 @@ def load_record(name: str, folder: str | Path | None = None) -> dict:
     """Read a record.
 
     Args:
-        name: batch_size, schedules, stopping or lr_finder.
+        name: batch_size, schedules, stopping, lr_finder, study, ...
         folder: where the files are. None looks in ``records`` beside the notebook, then in the repository of the
             course, if the package was installed from there with ``pip install -e``.
 
@@ -29,10 +29,11 @@ def load_record(name: str, folder: str | Path | None = None) -> dict:
         path = place / f"{name}.json"
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
+    command = "study" if name == "study" else f"records {name}"
     looked = ", ".join(str(place.absolute()) for place in folders)
     raise FileNotFoundError(
         f"no record {name}.json in {looked}. Start the notebook from the folder notebooks/ of the course, or pass "
-        f"load_record({name!r}, folder=...); python course.py records {name} makes it."
+        f"load_record({name!r}, folder=...); python course.py {command} makes it."
     )
 
 
