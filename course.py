@@ -58,15 +58,20 @@ def lab(args):
     return run(PYTHON, "-m", "jupyterlab", *options, *args)
 
 
+NUCLEI_ARE_HERE = """
+import sys
+from unetlab.realsets import REAL_SETS, data_root
+sys.exit(not (data_root() / REAL_SETS["nuclei"].folder).is_dir())
+"""
+
+
 def demo(args):
     """train a U-Net without a browser and leave the run in runs/demo; arguments go to unetlab train"""
-    folder = os.environ.get("UNETLAB_DATA")
-    if folder:
-        say("Training on real nuclei from", folder)
+    data = "nuclei" if run(PYTHON, "-c", NUCLEI_ARE_HERE) == 0 else "cells"
+    if data == "nuclei":
+        say("Training on real nuclei.")
     else:
-        say("Training on synthetic cells, as UNETLAB_DATA is not set. For real nuclei, let it name the data folder:")
-        say(PYTHON, "-m unetlab data list  says what belongs there and where it comes from.")
-    data = "nuclei" if folder else "cells"
+        say("Training on synthetic cells. For real nuclei, fetch them first:", PYTHON, "-m unetlab data fetch nuclei")
     return run(PYTHON, "-m", "unetlab", "train", "--data", data, "--out", "runs/demo", "--overwrite", *args)
 
 

@@ -9,6 +9,7 @@ a complete file that was made with the same versions, hardware and settings is l
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 import unetlab as ul
+from unetlab.checkpoint import write_atomically
 from unetlab.datasets import load_scene
 from unetlab.history import environment
 
@@ -29,6 +31,7 @@ DEFAULTS = {
     "epochs": 12,
     "batch_size": 8,
     "lr": 3e-3,
+    "optimizer": "adamw",
     "scheduler": "constant",
     "norm": "batch",
     "loss": "compound",
@@ -44,13 +47,17 @@ def make_trainer(seed: int, settings: dict) -> ul.Trainer:
     data = load_scene("cells", size=s["size"], n=(s["images"], s["val_images"], 1), foreground=s["foreground"])
     torch.manual_seed(seed)
     model = ul.UNet(base_channels=8, depth=3, norm=s["norm"])
-    options = {name: s[name] for name in ("lr", "scheduler", "loss", "augment", "batch_size")}
+    options = {name: s[name] for name in ("lr", "optimizer", "scheduler", "loss", "augment", "batch_size")}
     return ul.Trainer(model, data.train, data.val, device="cpu", seed=seed, **options)
 
 
 def curves(seed: int, settings: dict, script: ul.Script | None = None) -> dict:
     """Train once; the columns of the history, rounded."""
     history = make_trainer(seed, settings).fit((DEFAULTS | settings)["epochs"], script=script, verbose=False)
+    return rounded_columns(history)
+
+
+def rounded_columns(history: ul.History) -> dict:
     return {name: [float(form.format(v)) for v in history.column(name)] for name, form in DIGITS.items()}
 
 
@@ -96,18 +103,25 @@ def stopping() -> Iterator[tuple[dict, dict]]:
 
 
 def lr_finder() -> Iterator[tuple[dict, dict]]:
-    """A range test, and runs of six epochs at nine rates."""
-    yield {"kind": "range test"}, {}
-    for lr in (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0):
-        yield {"kind": "run", "base_lr": lr}, {"lr": lr, "epochs": 6}
+    """Range tests, and runs of six epochs at twelve rates: AdamW, SGD, and SGD on a network without normalisation."""
+    sgd = {"optimizer": "sgd"}
+    for setup, settings in {"AdamW": {}, "SGD": sgd, "SGD, no norm": sgd | {"norm": "none"}}.items():
+        for steps in (100, 30, 300) if setup == "AdamW" else (100,):
+            yield {"kind": "range test", "setup": setup, "steps": steps}, settings
+        for lr in (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0):
+            yield {"kind": "run", "setup": setup, "base_lr": lr}, settings | {"lr": lr, "epochs": 6}
 
 
 def lr_finder_run(seed: int, key: dict, settings: dict) -> dict:
-    if key["kind"] == "run":
-        return curves(seed, settings)
-    test = ul.lr_range_test(make_trainer(seed, settings))
-    rounded = {name: [float(f"{v:.4g}") for v in getattr(test, name)] for name in ("lrs", "losses", "smoothed")}
-    return rounded | {"suggestion": float(f"{test.suggestion:.4g}"), "stopped": test.stopped}
+    """Of a run: the columns of its whole epochs, and the loss of every step up to the one where it diverged."""
+    trainer = make_trainer(seed, settings)
+    if key["kind"] == "range test":
+        test = ul.lr_range_test(trainer, num_iter=key["steps"])
+        rounded = {name: [float(f"{v:.4g}") for v in getattr(test, name)] for name in ("lrs", "losses", "smoothed")}
+        return rounded | {"suggestion": test.suggestion and float(f"{test.suggestion:.4g}"), "stopped": test.stopped}
+    history = trainer.fit(settings["epochs"], verbose=None)
+    losses = [float(f"{row['loss']:.3g}") for row in history.steps if math.isfinite(row["loss"])]
+    return rounded_columns(history) | {"loss": losses, "diverged_at": len(losses) if trainer.diverged else None}
 
 
 # Steps after which a run of each batch size is evaluated. All hold three epochs of 96 images and 48 steps.
@@ -179,12 +193,37 @@ def imbalance_run(seed: int, key: dict, settings: dict) -> dict:
     }
 
 
+def monitor() -> Iterator[tuple[dict, dict]]:
+    """Ten training images for 120 epochs, without and with flips and turns; every epoch is scored on test images too."""
+    few = {"images": 10, "val_images": 20, "epochs": 120, "batch_size": 4, "lr": 3e-3, "scheduler": "constant"}
+    few |= {"norm": "group", "loss": "ce", "optimizer": "adamw", "augment": None, "test_images": 100}
+    flips = few | {"augment": "flips", "test_images": 200, "images_a_set": 5}
+    for name, settings in {"No augmentation": few, "Flips and turns": flips}.items():
+        yield {"run": name, "settings": settings}, settings
+
+
+def monitor_run(seed: int, key: dict, settings: dict) -> dict:
+    """Test images are scored after every epoch as well; in one run also each set of five of them, in thousandths of Dice."""
+    trainer = make_trainer(seed, settings)
+    test = load_scene("cells", size=DEFAULTS["size"], n=(1, 1, settings["test_images"])).test
+    scores = []
+    for epoch in range(1, settings["epochs"] + 1):
+        trainer.fit(epoch, verbose=None)
+        scores.append(trainer.evaluate(test, batch_size=50))
+    tested = {f"test_{name}": [float(f"{row[name]:.4f}") for row in scores] for name in ("loss", "dice")}
+    if "images_a_set" in settings:
+        dice = np.array([row["dice_per_image"] for row in scores]).reshape(len(scores), -1, settings["images_a_set"])
+        tested["sets"] = np.rint(1000 * dice.mean(2)).astype(int).T.tolist()  # (sets, epochs)
+    return rounded_columns(trainer.history) | tested
+
+
 RECORDS = {
     "schedules": (schedules, schedule_run),
     "stopping": (stopping, lambda seed, key, settings: curves(seed, settings)),
     "lr_finder": (lr_finder, lr_finder_run),
     "batch_size": (batch_size, batch_size_run),
     "imbalance": (imbalance, imbalance_run),
+    "monitor": (monitor, monitor_run),
 }
 
 
@@ -195,7 +234,7 @@ def make(name: str, folder: Path) -> None:
         "what": plan.__doc__,
         "command": f"python course.py records {name}",
         "seeds": SEEDS,
-        "settings": DEFAULTS | {"scene": "cells", "base_channels": 8, "depth": 3, "optimizer": "adamw"},
+        "settings": DEFAULTS | {"scene": "cells", "base_channels": 8, "depth": 3},
         "environment": environment(torch.device("cpu"), numpy=np.__version__, unetlab=ul.__version__),
     }
     path = folder / f"{name}.json"
@@ -216,11 +255,10 @@ def make(name: str, folder: Path) -> None:
 
 
 def write(path: Path, record: dict) -> None:
-    """One line a run, so that a change can be read."""
+    """One line a run, so that a change can be read; whole at any moment, so that a killed command loses one run."""
     head = json.dumps({part: value for part, value in record.items() if part != "runs"}, indent=1)
     runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in record["runs"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{head[:-2]},\n "runs": [\n{runs}\n]}}\n', encoding="utf-8")
+    write_atomically(path, f'{head[:-2]},\n "runs": [\n{runs}\n]}}\n'.encode())
 
 
 def main(arguments: list[str] | None = None) -> None:

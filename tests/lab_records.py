@@ -37,15 +37,21 @@ def stopping() -> dict:
 
 
 def lr_finder() -> dict:
-    """A range test that falls fastest at 1e-3 and is lowest at 1e-2; runs at three rates."""
+    """A range test that falls fastest at 1e-3 and is lowest at 1e-2; runs at three rates, of which SGD's last diverge."""
     lrs = np.geomspace(1e-6, 1, 61)
     smoothed = 1 / (1 + (lrs / 1e-3)) + (lrs / 1e-2) ** 2 / 25
     test = {"lrs": lrs.tolist(), "losses": smoothed.tolist(), "smoothed": smoothed.tolist()}
-    runs = [{"kind": "range test", "seed": 0} | test | {"suggestion": 1e-3, "stopped": None}]
-    for lr, dice in ((1e-4, 0.5), (1e-3, 0.8), (1e-2, 0.9)):
-        for seed in HEAD["seeds"]:
-            columns = {"val_loss": [1.0, 1 - dice], "val_dice": [0.1, dice + 0.02 * seed]}
-            runs.append({"kind": "run", "base_lr": lr, "seed": seed} | columns)
+    runs = [{"kind": "range test", "setup": "AdamW", "seed": 0} | test | {"suggestion": 1e-3, "stopped": None}]
+    for setup, lowest in (("AdamW", 0.5), ("SGD", 0.4)):
+        for lr, dice in ((1e-4, lowest), (1e-3, 0.8), (1e-2, 0.9)):
+            for seed in HEAD["seeds"]:
+                key = {"kind": "run", "setup": setup, "base_lr": lr, "seed": seed}
+                gone = 3 if (setup, lr) == ("SGD", 1e-2) else None  # in the fourth of its six steps, in epoch 2 of 2
+                runs.append(key | {"loss": [1.5, 1.2, 1.1, 1.0, 0.9, 0.8][:gone], "diverged_at": gone})
+                runs[-1] |= {
+                    "val_loss": [1.0, 1 - dice][: gone and 1],
+                    "val_dice": [0.1, dice + 0.02 * seed][: gone and 1],
+                }
     return HEAD | {"runs": runs}
 
 

@@ -170,15 +170,24 @@ def test_all_stages_run_although_one_fails(course, capsys):
     assert capsys.readouterr().out.count("passed") == 2
 
 
-@pytest.mark.parametrize(("folder", "data"), [("/data", "nuclei"), ("", "cells")])
-def test_demo_says_which_data(course, monkeypatch, capsys, folder, data):
-    monkeypatch.setenv("UNETLAB_DATA", folder)
+@pytest.mark.parametrize(("missing", "data"), [(0, "nuclei"), (1, "cells")])
+def test_demo_says_which_data(course, capsys, missing, data):
     course.install()
+    course.codes = iter([missing])
     course.main(["demo", "--epochs", "3"])
     call = course.calls[-1]
     assert call[call.index("--data") + 1] == data
     assert call[-2:] == ["--epochs", "3"]
     assert data in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variable", ["UNETLAB_DATA", "UNETLAB_CACHE"])
+def test_demo_finds_nuclei_brought_or_fetched(course, tmp_path, variable):
+    environment = {**os.environ, "UNETLAB_DATA": "", "UNETLAB_CACHE": "", variable: str(tmp_path)}
+    look = [sys.executable, "-c", course.NUCLEI_ARE_HERE]
+    assert subprocess.call(look, env=environment) == 1
+    (tmp_path / ("data" if variable == "UNETLAB_CACHE" else "") / "nuclei_dsb2018").mkdir(parents=True)
+    assert subprocess.call(look, env=environment) == 0
 
 
 def test_local_builds_are_left_out(course):

@@ -214,6 +214,16 @@ def test_going_back_is_a_way_to_mend():
         assert said(Rescue(near=0.3).judge(session), "won", "was mended by going back after")
 
 
+def test_going_back_may_take_longer_than_the_way_to_the_crash():
+    session = Session(trainer(), 9)
+    rows = [(1, 0.9), (2, 0.1), (3, 0.2), (2, 0.6), (3, 0.7), (4, 0.9)]  # epoch and Dice; after epoch 3 back to 1
+    session.ledger = [
+        {"run": "run 1", "step": 10 * epoch, "paid": 10 * i, "val_dice": dice}
+        for i, (epoch, dice) in enumerate(rows, 1)
+    ]
+    assert said(Rescue().judge(session), "won", "was mended by going back after 40 steps of 200. Score 80.")
+
+
 def test_what_was_trained_before_is_the_best_to_come_back_to():
     """The first epoch in the session may be the one that breaks."""
     rows = ran(0.9, 0.9, 0.1, 0.9)

@@ -387,6 +387,16 @@ def test_charts_name_their_axes(make_lab):
     assert names == [("epoch", name) for name in ("loss", "Dice", "rate", "evaluations")]
 
 
+def test_a_loss_that_explodes_does_not_flatten_the_others(make_lab):
+    lab = make_lab()
+    assert not panel(lab, "Loss")["log"]
+    lab.session.trainer.history.steps += [
+        {"step": i, "epoch": 1, "loss": loss, "lr": 1e-3} for i, loss in enumerate([1.0, 1e3, float("nan"), 0.5])
+    ]
+    lab.refresh()
+    assert panel(lab, "Loss")["log"] and panel(lab, "Loss")["ylabel"] == "loss (log)"
+
+
 def test_every_move_has_a_mark(make_lab):
     moves = [(2, {"lr": 0.02}), (2, {"lr": 0.03}), (11, {"patience": 9}), (16, {"lr": None})]
     lab = trained(make_lab(epochs=6, script=ul.Script(moves), early_stopping=ul.EarlyStopping()))
@@ -725,6 +735,9 @@ def test_a_script_is_the_hand_where_nobody_has_started(make_lab, notebook):
             history = lab.wait(60, script=script)
         assert [(move.name, move.new) for move in history.moves] == moves
         assert len(history) == 4
+    with capture_output():  # a run that was trained before is no run that was started here
+        history = make_lab(lab.session.trainer.fork(2), epochs=3).wait(60, script=ul.Script([(6, {"lr": 0.03})]))
+    assert [(move.step, move.new) for move in history.moves] == [(6, 0.03)] and len(history) == 3
 
 
 def test_the_picture_shows_all_runs(make_lab, notebook):

@@ -47,7 +47,7 @@ def test_shipped_records_are_whole(name):
     plan, _ = make_records.RECORDS[name]
     keys = [key | {"seed": seed} for key, _ in plan() for seed in make_records.SEEDS]
     assert [{part: run[part] for part in key} for key, run in zip(keys, record["runs"], strict=True)] == keys
-    assert (ROOT / "notebooks" / "records" / f"{name}.json").stat().st_size < 100_000
+    assert (ROOT / "notebooks" / "records" / f"{name}.json").stat().st_size < 120_000
     assert record["seeds"] == make_records.SEEDS
     assert record["cpu_seconds"] > 0
     assert {"torch", "numpy", "unetlab", "device_name", "threads"} <= record["environment"].keys()

@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from unetlab.lab.signal_flow import (
     ACTIVATIONS,
     CHANNELS,
+    DEEPEST,
     DEFAULT,
     HE,
     NORMS,
@@ -151,7 +153,7 @@ def test_the_bars_of_the_histogram_add_up_to_all_values(bench):
 
 def test_values_too_small_for_the_chart_stay_on_it(bench):
     touch(bench, "gain", 0.1)
-    touch(bench, "depth", 30)
+    touch(bench, "depth", 30)  # deeper than the slider goes
     assert min(bench.flow.picture) < 1e-30
     assert np.isfinite(np.log10(series(bench, 0, "the picture's part")[1])).all()
 
@@ -164,11 +166,14 @@ def test_it_says_what_happens_from_layer_to_layer(bench):
     assert describe(flow(depth=1)) == "One layer: nothing to compare yet."
 
 
-def test_it_answers_at_once(bench):
-    touch(bench, "depth", 30)
-    start = time.process_time()
-    touch(bench, "norm", "batch")
-    assert time.process_time() - start < 0.3  # a tenth of a second; room for a slow machine
+def test_it_answers_in_a_tenth_of_a_second(bench):
+    touch(bench, "depth", DEEPEST)
+    seconds = []
+    for norm in (*NORMS, *NORMS):
+        start = time.process_time()
+        touch(bench, "norm", norm)
+        seconds.append(time.process_time() - start)
+    assert statistics.median(seconds) < 0.1
 
 
 def test_text_where_widgets_are_dead(bench):

@@ -109,6 +109,17 @@ def test_several_runs(moved, plain):
     assert colours[0] == colours[1] != colours[2] == colours[3]
 
 
+def test_a_loss_that_explodes_does_not_flatten_the_others():
+    run = trainer()
+    run.fit(2, verbose=False)
+    assert ul.plot_history(run.history).axes[0].get_yscale() == "linear"
+    run.history.epochs[0]["val_loss"] = 1e5
+    loss = ul.plot_history(run.history).axes[0]
+    assert (loss.get_yscale(), loss.get_ylabel()) == ("log", "loss (log scale)")
+    for nothing_to_lift in ([], [math.nan], [0.0, 5.0], [-1.0, 500.0], [1.0, math.inf]):
+        assert not plots.is_wide(nothing_to_lift)
+
+
 def test_a_single_epoch_is_visible():
     run = trainer()
     run.fit(1, verbose=None)

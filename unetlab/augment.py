@@ -141,7 +141,7 @@ def _pair(x: float, y: float, like: Tensor) -> Tensor:
 
 AUGMENTATIONS = {
     "none": None,
-    "flips": Augment(flip=True, turn=True),  # where nothing has an up or a left: cells, aerial pictures
+    "flips": Augment(flip=True, turn=True),
     # No mirror, no large turn: the front and the back of a hippocampus would become one another.
     "standard": Augment(rotate=15, scale=0.2, brightness=0.1, contrast=0.25),
     "elastic": Augment(flip=True, rotate=180, scale=0.25, elastic=10, brightness=0.1, contrast=0.25),
@@ -149,7 +149,10 @@ AUGMENTATIONS = {
 
 
 def make_augment(name: str, crop: int | None = None) -> Augment | None:
-    """An augmentation by name: none, flips, standard or elastic, with an optional random crop in pixels.
+    """An augmentation by name, with an optional random crop in pixels.
+
+    "standard" takes no symmetry for granted: it turns a little, zooms, and changes the light. "flips" mirrors and makes
+    quarter turns, "elastic" does all of it and bends: both are for pictures that are as likely the other way round.
 
     Raises:
         ValueError: an unknown name.

@@ -102,6 +102,8 @@ def plot_history(histories: History | Mapping[str, History]) -> Figure:
                 if k == 0:
                     line.set_label(f"move {name}".strip())
         loss.set(title="Loss", xlabel="epoch", ylabel="loss")
+        if is_wide(x for history in runs.values() for name in ("train_loss", "val_loss") for x in history.column(name)):
+            loss.set(yscale="log", ylabel="loss (log scale)")
         dice.set(title="Validation Dice", xlabel="epoch", ylabel="Dice, mean over images", ylim=(0, 1.1))
         dice.set_yticks(np.linspace(0, 1, 6))
         rate.set(title="Learning rate", xlabel="epoch", ylabel="rate (log scale)", yscale="log", xlim=(0, None))
@@ -118,6 +120,12 @@ def plot_history(histories: History | Mapping[str, History]) -> Figure:
         if any(history.moves for history in runs.values()):
             rate.legend(loc="lower left")
     return figure
+
+
+def is_wide(values) -> bool:
+    """Whether losses need a logarithmic axis: all above 0, and the largest more than a hundred times the smallest."""
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and max(finite) > 100 * min(finite) > 0
 
 
 def _power_of_ten(value: float, position: int) -> str:

@@ -84,7 +84,10 @@ class Rescue:
             short = f"{fall} and came back to {back:.2f}, and {best - self.near:.2f} is the goal"
             return not_yet(f"{short}. {_advice(_history(work))}")
         cost = mended["paid"] - crash["paid"]
-        way = "by going back" if mended["step"] <= crash["step"] or mended["run"] != crash["run"] else "in the same run"
+        back = any(
+            row["run"] != crash["run"] or row["step"] <= crash["step"] for row in after[: after.index(mended) + 1]
+        )
+        way = "by going back" if back else "in the same run"
         if cost > self.steps:
             return not_yet(f"{fall}; it was mended {way}, but after {cost} steps, and {self.steps} are the budget.")
         score = round(100 * (1 - cost / self.steps))

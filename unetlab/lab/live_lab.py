@@ -30,6 +30,7 @@ from unetlab.plots import (
     class_colours,
     describe_history,
     error_map,
+    is_wide,
     painted,
     plot_history,
     show,
@@ -131,7 +132,7 @@ class LiveLab:
         Raises:
             the exception that ended the run, if one did. A loss that is no longer finite is a warning.
         """
-        if self.session.state == "ready":
+        if self.session.state == "ready" or not self.session.begun:
             self.start(script)
         self.session.wait(timeout)
         self.refresh()
@@ -316,7 +317,7 @@ class LiveLab:
 
     def _panels(self, curves: Curves) -> list[dict]:
         runs, trainer = self.session.runs, self.session.trainer
-        loss, dice, rate, counter = [], [], [], []
+        loss, dice, rate, counter, heights = [], [], [], [], []
         for i, run in enumerate(runs):
             live = self._curves.setdefault(run.name, LiveCurves())
             live.update(run.trainer)
@@ -325,6 +326,7 @@ class LiveLab:
             style = colour | {"dash": DASHES[i % len(DASHES)]}
             x, losses, rates = live.steps_since(run.since)
             epochs, val_losses, dices, waits = live.epochs_since(run.since)
+            heights += losses + val_losses
             loss.append(curves.line(x, losses, name=f"{name} training".strip(), width=1, alpha=0.6, **colour))
             loss.append(curves.line(epochs, val_losses, name=f"{name} validation".strip(), dots=2.5, **style))
             dice.append(curves.line(epochs, dices, name=name, dots=2.5, **style))
@@ -340,12 +342,13 @@ class LiveLab:
         best = _best_mark(trainer, live)
         now = f"training {_last(live.losses)}, validation {_last(live.val_losses)}"
         panels = [
-            {"title": "Loss", "series": loss, "marks": moves + best, "label": now},
+            {"title": "Loss", "series": loss, "marks": moves + best, "label": now, "log": is_wide(heights)},
             {"title": "Validation Dice", "series": dice, "marks": moves + best, "label": _last(live.dices)},
             {"title": "Learning rate (log)", "series": rate, "marks": rates, "log": True, "label": _last(live.rates)},
         ]
         for panel, name in zip(panels, ("loss", "Dice", "rate"), strict=True):
             panel["ylabel"] = name
+        panels[0]["ylabel"] += " (log)" * panels[0]["log"]
         panels[1]["ylim"] = [0, 1]
         if trainer.early_stopping:
             patience = trainer.early_stopping.patience

@@ -20,16 +20,16 @@ BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 
 
 def recorded_test(record: dict) -> RangeTest:
-    """The range test of a record, of its first seed."""
+    """The range test of a record, of its first set-up (AdamW) and seed."""
     run = next(run for run in record["runs"] if run["kind"] == "range test")
     arrays = (np.array(run[name]) for name in ("lrs", "losses", "smoothed"))
     return RangeTest(*arrays, run["suggestion"], run["stopped"])
 
 
-def sweep(record: dict) -> dict[float, list[dict]]:
-    """The recorded runs by their rate, in order, each a list over seeds."""
-    rates = sorted({run["base_lr"] for run in record["runs"] if run["kind"] == "run"})
-    return {lr: [run for run in record["runs"] if run.get("base_lr") == lr] for lr in rates}
+def sweep(record: dict, setup: str = "AdamW") -> dict[float, list[dict]]:
+    """The recorded runs of a set-up by their rate, in order, each a list over seeds."""
+    runs = [run for run in record["runs"] if (run["kind"], run["setup"]) == ("run", setup)]
+    return {lr: [run for run in runs if run["base_lr"] == lr] for lr in sorted({run["base_lr"] for run in runs})}
 
 
 def nearest_rate(rates, pick: float) -> float:

@@ -41,6 +41,7 @@ class Session:
             ``run`` (its name), ``step`` (optimizer steps of this run) and ``paid`` (those of all runs since the session
             began; at most 0 for what was trained before). What a rewind takes out of the history stays here.
         steps_paid: optimizer steps of all runs until the newest training thread ended.
+        begun: whether anything was trained in this session.
         ended: an event, set when the newest training thread has ended.
         error: the exception that ended it, None if none did.
     """
@@ -53,6 +54,7 @@ class Session:
         self.ledger: list[dict] = []
         self.steps_paid = -len(trainer.history.steps)
         self._book(self.run, since=0)
+        self.begun = False
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self.ended.set()
@@ -87,7 +89,7 @@ class Session:
         """
         if self.training:
             return
-        self.error = None
+        self.begun, self.error = True, None
         self.trainer.controls.pace = self.pace
         self.trainer.controls.resume()
         self.ended = threading.Event()

@@ -15,6 +15,7 @@ from unetlab.lab.instrument import Curves, Instrument
 from unetlab.scenes import make_scene
 
 CHANNELS, PICTURES, SIDE = 32, 4, 16
+DEEPEST = 20  # layers: more could not be measured in a tenth of a second
 HE, DEFAULT = math.sqrt(2), 1 / math.sqrt(3)
 ACTIVATIONS = {"ReLU": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 NORMS = {
@@ -33,8 +34,8 @@ CONTROLS = [
     {"id": "default", "kind": "button", "label": "PyTorch's gain", "hint": "0.58: what Conv2d does by itself"},
     {"id": "draw", "kind": "button", "label": "Draw new weights"},
     {"id": "gain", "kind": "range", "label": "Gain", "row": 1, "min": 0.1, "max": 10, "step": 0.005, "log": True},
-    {"id": "depth", "kind": "range", "label": "Layers", "row": 1, "min": 1, "max": 30, "step": 1},
-    {"id": "layer", "kind": "range", "label": "Layer shown", "row": 1, "min": 1, "max": 30, "step": 1},
+    {"id": "depth", "kind": "range", "label": "Layers", "row": 1, "min": 1, "max": DEEPEST, "step": 1},
+    {"id": "layer", "kind": "range", "label": "Layer shown", "row": 1, "min": 1, "max": DEEPEST, "step": 1},
 ]
 
 
