@@ -145,9 +145,3 @@ def test_the_image_and_the_codespace_install_what_the_course_does():
     oldest = re.search(r">=(3\.\d+)", (ROOT / "pyproject.toml").read_text())[1]
     assert container["image"].endswith(f"python:{oldest}")
     assert (ROOT / ".binder/runtime.txt").read_text() == f"python-{oldest}\n"
-
-
-def test_the_page_on_servers_names_files_that_are_there():
-    for page in (ROOT / "docs/teaching").glob("*.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert target.startswith("http") or (page.parent / target).exists(), (page.name, target)
