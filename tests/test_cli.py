@@ -961,7 +961,7 @@ def test_the_test_split_is_opened_and_that_is_written_down(unetlab, refused, pic
     code, out, err = unetlab("test", "--run", run_dir, "--device", "cpu")
     assert (
         code == 0
-        and "opened 1 times before" in err
+        and "opened once before" in err
         and [row["dice"] for row in read(run_dir / "test.json")] == [first["dice"]] * 2
     )
     assert "has no test split: train with --test-fraction" in refused("test", "--run", trained)

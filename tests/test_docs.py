@@ -38,6 +38,12 @@ def test_slurm_script_is_a_script():
 
 
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", (DOCS / "many.md").read_text()):
-        assert (DOCS / target).exists(), target
+    for page in [DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md", *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
     assert all("NOT RUN" in path.read_text() for path in (DOCS / "examples").iterdir())
+
+
+def test_the_teacher_has_notes_on_every_notebook():
+    noted = re.findall(r"^## (\w+)$", (DOCS / "teaching/notes.md").read_text(), re.MULTILINE)
+    assert noted == sorted(path.stem for path in (DOCS.parent / "notebooks").glob("*.ipynb"))

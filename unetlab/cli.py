@@ -327,7 +327,8 @@ def test(options) -> int:
     scores, log = trainer.evaluate(data.test), run_dir / "test.json"
     opened = json.loads(log.read_text(encoding="utf-8")) if log.exists() else []
     if opened:
-        again = f"opened {len(opened)} times before: if anything was chosen by it, its score flatters"
+        often = "once" if len(opened) == 1 else f"{len(opened)} times"
+        again = f"opened {often} before: if anything was chosen by it, its score flatters"
         warnings.warn(f"the test split was {again}", stacklevel=2)
     now = {"when": datetime.now().isoformat(timespec="seconds"), "who": getpass.getuser()}
     opened.append(now | {name: scores[name] for name in ("dice", "iou")})

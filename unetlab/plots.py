@@ -96,9 +96,10 @@ def plot_history(histories: History | Mapping[str, History]) -> Figure:
             per_epoch = sum(row["epoch"] == 1 for row in history.steps)
             edges = np.arange(len(history.steps) + 1) / per_epoch
             rate.stairs([row["lr"] for row in history.steps], edges, baseline=None, color=colour, linewidth=1.8)
+            faint = max(0.15, min(1.0, 8 / max(len(history.moves), 1)))  # a drag of the slider leaves many
             for k, move in enumerate(history.moves):
                 for axis in (loss, dice, rate):
-                    line = axis.axvline(move.step / per_epoch, color=colour, linestyle=":", linewidth=1)
+                    line = axis.axvline(move.step / per_epoch, color=colour, linestyle=":", linewidth=1, alpha=faint)
                 if k == 0:
                     line.set_label(f"move {name}".strip())
         loss.set(title="Loss", xlabel="epoch", ylabel="loss")

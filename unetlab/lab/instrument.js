@@ -220,11 +220,12 @@ class Chart {
 
     c.save();
     c.beginPath(); c.rect(left, 0, width - left - right, height - bottom); c.clip();
+    const faint = Math.min(0.6, Math.max(0.12, 6 / (panel.marks || []).filter((mark) => !mark.color).length)); // a drag leaves many
     for (const mark of panel.marks || []) {
       c.strokeStyle = mark.color || ink;
       c.setLineDash(SVG_DASH[mark.dash || "dotted"]);
       c.lineWidth = mark.width || 1;
-      c.globalAlpha = mark.color ? 1 : 0.6;
+      c.globalAlpha = mark.color ? 1 : faint;
       c.beginPath();
       if (mark.y !== undefined) { c.moveTo(left, Y(lift(mark.y))); c.lineTo(width - right, Y(lift(mark.y))); }
       else { c.moveTo(X(mark.x), top); c.lineTo(X(mark.x), height - bottom); }
