@@ -8,6 +8,7 @@ a complete file that was made with the same versions, hardware and settings is l
 """
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -16,14 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 import unetlab as ul
 from unetlab.checkpoint import write_atomically
 from unetlab.datasets import load_scene
 from unetlab.history import environment
+from unetlab.tricks import DeepSupervision, average_views, smooth_labels
 
 FOLDER = Path(__file__).parents[1] / "notebooks" / "records"
 SEEDS = [0, 1, 2]
+MORE_SEEDS = {"tricks": [0, 1, 2, 3, 4]}  # effects too small for three
 DEFAULTS = {
     "images": 96,
     "val_images": 32,
@@ -217,6 +222,76 @@ def monitor_run(seed: int, key: dict, settings: dict) -> dict:
     return rounded_columns(trainer.history) | tested
 
 
+TRICKS = {  # chapter 5: what is done otherwise than in the baseline
+    "baseline": {},
+    "flips and turns in training (chapter 2)": {"augment": "flips"},
+    "test-time augmentation, 8 views": {},
+    "moving average of the weights, 0.95": {"ema": 0.95},
+    "deep supervision": {},
+    "dropout 0.2 at the bottom": {},
+    "weight decay 0.1 instead of 0.01": {"optimizer": {"name": "adamw", "weight_decay": 0.1}},
+    "gradient clipping at 1": {"grad_clip": 1.0},
+    "label smoothing 0.1": {},
+    "bf16 instead of float32": {"precision": "bf16"},
+    "2 batches of 4 accumulated": {"batch_size": 4, "accumulate": 2},
+    "last layer set to the prior": {},
+    "encoder trained on another laboratory": {},
+}
+
+
+def tricks() -> Iterator[tuple[dict, dict]]:
+    """Each trick alone against the same baseline: cells of twelve scanners, scored on test images of others."""
+    shared = {"images": 48, "test_images": 96, "groups": 12, "group_shift": 0.5, "lr": 1e-2, "scheduler": "one_cycle"}
+    for trick, settings in TRICKS.items():
+        yield {"trick": trick, "settings": shared | settings}, shared | {"precision": "fp32"} | settings
+
+
+def tricks_run(seed: int, key: dict, settings: dict) -> dict:
+    """The Dice of the last weights on the test images, and the processor time of training and of predicting these."""
+    s, trick = DEFAULTS | settings, key["trick"]
+    knobs = {"size": s["size"], "groups": s["groups"], "group_shift": s["group_shift"]}
+    data = load_scene("cells", n=(s["images"], s["val_images"], s["test_images"]), seed=seed, **knobs)
+    options = {name: s[name] for name in ("lr", "scheduler", "batch_size", "precision")}
+    options |= {
+        name: s[name] for name in ("augment", "ema", "optimizer", "grad_clip", "accumulate") if name in settings
+    }
+    loss = ul.CompoundLoss()
+    started = time.process_time()
+    torch.manual_seed(seed)
+    model = ul.UNet(base_channels=8, depth=3, dropout=0.2 if trick.startswith("dropout") else 0.0)
+    if trick == "deep supervision":
+        model = DeepSupervision(model)
+        loss = model.loss(loss)
+    elif trick.startswith("label"):
+        loss = smoothed_compound
+    elif trick.startswith("last layer"):
+        model.set_output_prior([data.train.masks.float().mean()])
+    elif trick.startswith("encoder"):
+        other = load_scene("cells", n=(192, 1, 1), seed=1000 + seed, **knobs)
+        first = ul.Trainer(copy.deepcopy(model), other.train, other.val, device="cpu", seed=seed, **options)
+        first.fit(s["epochs"], verbose=None)
+        model.encoder.load_state_dict(first.model.encoder.state_dict())
+    trainer = ul.Trainer(model, data.train, data.val, loss=loss, device="cpu", seed=seed, **options)
+    trainer.fit(s["epochs"], verbose=None)
+    trained = time.process_time()
+    if trick.startswith("test-time"):
+        probabilities = average_views(trainer.model, data.test.images.float() / 255)
+        dice = ul.dice_score(probabilities[:, 0] > 0.5, data.test.masks)
+    else:
+        dice = ul.dice_score(trainer.predict(data.test.images), data.test.masks)
+    predicted = time.process_time()
+    return {
+        "test_dice": round(dice, 4),
+        "train_seconds": round(trained - started, 2),
+        "predict_seconds": round(predicted - trained, 2),
+    }
+
+
+def smoothed_compound(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy on smoothed labels plus the Dice loss on the true ones."""
+    return cross_entropy(logits, smooth_labels(targets, 0.1)) + ul.DiceLoss()(logits, targets)
+
+
 RECORDS = {
     "schedules": (schedules, schedule_run),
     "stopping": (stopping, lambda seed, key, settings: curves(seed, settings)),
@@ -224,16 +299,17 @@ RECORDS = {
     "batch_size": (batch_size, batch_size_run),
     "imbalance": (imbalance, imbalance_run),
     "monitor": (monitor, monitor_run),
+    "tricks": (tricks, tricks_run),
 }
 
 
 def make(name: str, folder: Path) -> None:
     plan, run = RECORDS[name]
-    cells = list(plan())
+    cells, seeds = list(plan()), MORE_SEEDS.get(name, SEEDS)
     head = {
         "what": plan.__doc__,
         "command": f"python course.py records {name}",
-        "seeds": SEEDS,
+        "seeds": seeds,
         "settings": DEFAULTS | {"scene": "cells", "base_channels": 8, "depth": 3},
         "environment": environment(torch.device("cpu"), numpy=np.__version__, unetlab=ul.__version__),
     }
@@ -241,14 +317,14 @@ def make(name: str, folder: Path) -> None:
     record = json.loads(path.read_text()) if path.exists() else {}
     if {part: record.get(part) for part in head} != head:
         record = head | {"cpu_seconds": 0, "runs": []}
-    keys = [key | {"seed": seed} for key, _ in cells for seed in SEEDS]
+    keys = [key | {"seed": seed} for key, _ in cells for seed in seeds]
     record["runs"] = [r for r in record["runs"] if any(key.items() <= r.items() for key in keys)]
     for i, key in enumerate(keys):
         if any(key.items() <= r.items() for r in record["runs"]):
             continue
         print(f"{name} {i + 1} of {len(keys)}: {key}", flush=True)
         started = time.process_time()
-        record["runs"].append(key | run(key["seed"], key, cells[i // len(SEEDS)][1]))
+        record["runs"].append(key | run(key["seed"], key, cells[i // len(seeds)][1]))
         record["cpu_seconds"] = round(record["cpu_seconds"] + time.process_time() - started)
         write(path, record)
     print(f"{path.name}: {len(keys)} runs, {record['cpu_seconds']} CPU-seconds, {path.stat().st_size / 1000:.0f} kB")
