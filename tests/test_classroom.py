@@ -11,11 +11,10 @@ from hands_of import EPOCHS, a_trainer, changed, played
 
 import unetlab as ul
 from unetlab import class_board, classroom
-from unetlab.class_board import against_schedules, draw, headline, to_html, to_text
+from unetlab.class_board import against_schedules, draw, headline, picture, to_html, to_text
 from unetlab.classroom import Board, Curve, Row, collect, compare, make_board, run_all
 from unetlab.cli import main
 from unetlab.hands import read_hand
-from unetlab.plots import to_png
 
 PUPILS = 25
 NAMES = ["Ada", "陈伟", "$x_2$", "<b>Eve</b>", "Ada", None, None]
@@ -283,7 +282,7 @@ def test_the_picture_shows_every_hand_and_fits_a_projector(board):
         class_board._short(row.label) for row in board.finalists
     ]
     assert min(text.get_fontsize() for text in final.get_yticklabels()) >= 16
-    png = to_png(figure)
+    png = picture(board)
     width, height = np.frombuffer(png[16:24], ">u4")
     assert width > 1900 and 1.5 < width / height < 2
-    assert "alt=" in to_html(board)
+    assert "alt=" in to_html(board, png)

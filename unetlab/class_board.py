@@ -3,6 +3,7 @@
 import base64
 import math
 import unicodedata
+import warnings
 from html import escape
 
 import matplotlib
@@ -11,6 +12,7 @@ from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from unetlab.classroom import Board, Row, one_line
 from unetlab.plots import STYLE, to_png
@@ -116,6 +118,16 @@ def _counts(board: Board) -> str:
 # ------------------------------------------------------------------------------------------------------- as a picture
 
 
+def picture(board: Board) -> bytes:
+    """``draw`` as PNG. Letters that no font here has become boxes; the page shows them, with the fonts of the browser."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = draw(board)
+        png = to_png(figure)
+    plt.close(figure)
+    return png
+
+
 def draw(board: Board) -> Figure:
     """All hands and schedules over the epochs, their learning rates, and the final with its spread."""
     fonts = [name for name in _FONTS if name in font_manager.get_font_names()]
@@ -154,8 +166,11 @@ def _draw_runs(dice: Axes, rate: Axes, board: Board) -> None:
     last = board.game["epochs"]
     dice.set(title="Validation Dice, on the own seed", xlim=(0, last), ylim=(0, 1))
     handles, labels = dice.get_legend_handles_labels()
-    dice.legend(handles[::-1], labels[::-1], loc="lower right")  # the coloured ones are drawn last, and named first
+    # The coloured ones are drawn last, and named first.
+    dice.legend(handles[::-1], labels[::-1], loc="lower right", frameon=True, framealpha=0.85, edgecolor="none")
     rate.set(title="Learning rate (log)", xlabel="epoch", xlim=(0, last), yscale="log")
+    for axis in (dice, rate):
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     low, high = rate.get_ylim()
     rate.set_ylim(max(low, high / 1e5), high)
 
@@ -228,8 +243,8 @@ th, td {{ text-align: left; padding: 0.15rem 1.2rem 0.15rem 0; border-bottom: 1p
 """
 
 
-def to_html(board: Board) -> str:
-    """A page that needs no other file and runs no script. It names no files, for those may name people."""
+def to_html(board: Board, png: bytes) -> str:
+    """A page around the picture that needs no other file and runs no script. It names no files: those may name people."""
     lines = []
     for place, row in enumerate(board.finalists + board.others, 1):
         final = bool(row.finals)
@@ -246,9 +261,7 @@ def to_html(board: Board) -> str:
         lines.append(
             f'<tr class="{" ".join(kinds)}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
         )
-    figure = draw(board)
-    picture = base64.b64encode(to_png(figure)).decode()
-    plt.close(figure)
+    picture = base64.b64encode(png).decode()
     words = {"headline": headline(board), "schedules": against_schedules(board), "alt": describe(board)}
     words |= {"counts": _counts(board), "game": game_in_words(board)}
     return _PAGE.format(picture=picture, rows="\n".join(lines), **{name: escape(text) for name, text in words.items()})

@@ -3,30 +3,27 @@
 import sys
 from pathlib import Path
 
-from matplotlib import pyplot as plt
 from tqdm import tqdm
 
 from unetlab.checkpoint import write_atomically
-from unetlab.class_board import draw, to_html, to_text
+from unetlab.class_board import picture, to_html, to_text
 from unetlab.classroom import make_board, one_line
-from unetlab.plots import to_png
 
 
 def class_mode(options) -> int:
     """Play the hands of a class again, compare them on fresh seeds, and draw them for the projector."""
     page = Path(options.out)
-    picture = page.with_suffix(".png")
-    if page == picture or page.is_dir():
+    beside = page.with_suffix(".png")
+    if page == beside or page.is_dir():
         raise ValueError(f"--out {page}: name a page, such as class.html; the picture goes beside it as a PNG")
     board = make_board(options.folder, options.finalists, progress=_bar)
     for path, why in board.refused.items():
         print(f"REFUSED  {one_line(path)}: {why}")
     print(to_text(board))
-    figure = draw(board)
-    write_atomically(picture, to_png(figure))
-    plt.close(figure)
-    write_atomically(page, to_html(board).encode())
-    print(f"For the projector: {page}, {picture}")
+    png = picture(board)
+    write_atomically(beside, png)
+    write_atomically(page, to_html(board, png).encode())
+    print(f"For the projector: {page}, {beside}")
     return 0
 
 

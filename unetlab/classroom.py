@@ -137,16 +137,19 @@ def make_board(folder: str | Path, finalists: int = 8, progress: Callable[[Itera
     rivals = {(name, seed): Job(text, seed, game["epochs"], schedule=name) for name in names for seed in seeds}
 
     curves = run_all([*played.values(), *rivals.values()], progress)
-    rows = []
-    for (path, hand), label in zip(hands.items(), _labels(hands.values()), strict=True):
+    notes = {}
+    for path, hand in hands.items():
         try:
-            note = compare(hand, curves[played[path]])
+            notes[path] = compare(hand, curves[played[path]])
         except ValueError as error:
             refused[path] = str(error)
-        else:
-            rows.append(Row(label, curves[played[path]], file=path, note=note))
-    if not rows:
+    if not notes:
         raise ValueError(_nobody(folder, refused))
+    labels = _labels(hands[path] for path in notes)
+    rows = [
+        Row(label, curves[played[path]], file=path, note=note)
+        for label, (path, note) in zip(labels, notes.items(), strict=True)
+    ]
     rows.sort(key=lambda row: -row.curve.score)
 
     again = {
