@@ -104,8 +104,12 @@ def test_the_final_is_on_seeds_that_nobody_played(board):
 
 def test_schedules_play_with_the_settings_of_the_hands(board):
     row = next(row for row in board.finalists if row.label == "schedule: one-cycle")
+    peaks = [read_hand(row.file) for row in board.finalists + board.others if row.is_hand]
+    middle = np.median([max([0.001, *(move.new for move in hand.moves)]) for hand in peaks])
+    assert board.lr in (0.001, 0.0032, 0.01, 0.032, 0.1) and 10**-0.26 < board.lr / middle < 10**0.26
     scores = [
-        a_trainer(seed, scheduler="one_cycle").fit(EPOCHS, verbose=None).column("val_dice") for seed in board.seeds
+        a_trainer(seed, scheduler="one_cycle", lr=board.lr).fit(EPOCHS, verbose=None).column("val_dice")
+        for seed in board.seeds
     ]
     assert row.finals == tuple(max(curve) for curve in scores)
 
@@ -245,7 +249,7 @@ def a_board(board, **finals):
         for name, scores in finals.items()
     ]
     rows.sort(key=lambda row: -row.mean)
-    return Board(board.game, board.seeds, rows, [], {})
+    return Board(board.game, board.seeds, board.lr, rows, [], {})
 
 
 def test_a_lead_inside_the_spread_is_none(board):

@@ -55,8 +55,8 @@ def against_schedules(board: Board) -> str:
     hands = [row for row in board.finalists if row.is_hand]
     above, below = sum(row.leads(best) for row in hands), sum(best.leads(row) for row in hands)
     return (
-        f"Best {best.label}, {best.mean:.3f}. Of {len(hands)} hands in the final {above} beat it, {below} lie below it; "
-        f"{len(hands) - above - below} cannot be told from it."
+        f"Best {best.label} (rates up to {board.lr:g}, as the hands'), {best.mean:.3f}. Of {len(hands)} hands in the final "
+        f"{above} beat it, {below} lie below it; {len(hands) - above - below} cannot be told from it."
     )
 
 

@@ -1,9 +1,9 @@
 """The hands of a class: collected, played again, compared. ``unetlab class FOLDER``; chapter 3 (`03d_live_learning_rate`).
 
 Every hand is played again from its file, with its own seed: a score that does not come out is refused. The best ones then
-go into a final, on three seeds that nobody has played, beside the schedules with the same settings. A learner has tried
-moves on one seed until they worked there; whether it is the moves that are good, or the seed, only other seeds can tell.
-So a lead is called one only if the lowest run of the one lies above the highest of the other.
+go into a final, on three seeds that nobody has played, beside schedules with the same settings and the rate that the hands
+found. A learner has tried moves on one seed until they worked there; whether it is the moves that are good, or the seed,
+only other seeds can tell. So a lead is called one only if the lowest run of the one lies above the highest of the other.
 """
 
 import functools
@@ -42,6 +42,7 @@ class Job:
     epochs: int
     moves: tuple[Move, ...] = ()
     schedule: str | None = None
+    lr: float | None = None  # the highest rate of the schedule
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Board:
     Attributes:
         game: what was played.
         seeds: those of the final.
+        lr: the highest rate of the schedules.
         finalists: hands and schedules, by their mean in the final.
         others: the other hands, by the score on their own seed.
         refused: why each file was refused.
@@ -99,6 +101,7 @@ class Board:
 
     game: dict
     seeds: tuple[int, ...]
+    lr: float
     finalists: list[Row]
     others: list[Row]
     refused: dict[Path, str]
@@ -131,12 +134,7 @@ def make_board(folder: str | Path, finalists: int = 8, progress: Callable[[Itera
     game = next(iter(hands.values())).game
     text = json.dumps(game, sort_keys=True)
     played = {path: Job(text, hand.seed, hand.epochs, hand.moves) for path, hand in hands.items()}
-    seeds = _fresh_seeds({hand.seed for hand in hands.values()})
-    own = game["trainer"]["scheduler"]
-    names = [*SCHEDULES, *([] if own in SCHEDULES else [None])]  # None: that of the game, with its options
-    rivals = {(name, seed): Job(text, seed, game["epochs"], schedule=name) for name in names for seed in seeds}
-
-    curves = run_all([*played.values(), *rivals.values()], progress)
+    curves = run_all(played.values(), progress)
     notes = {}
     for path, hand in hands.items():
         try:
@@ -152,12 +150,16 @@ def make_board(folder: str | Path, finalists: int = 8, progress: Callable[[Itera
     ]
     rows.sort(key=lambda row: -row.curve.score)
 
+    seeds, lr = _fresh_seeds({hand.seed for hand in hands.values()}), _rate_of(rows)
+    rivals = {
+        (name, seed): Job(text, seed, game["epochs"], schedule=name, lr=lr) for name in SCHEDULES for seed in seeds
+    }
     again = {
         (row.file, seed): Job(text, seed, hands[row.file].epochs, hands[row.file].moves)
         for row in rows[:finalists]
         for seed in seeds
     }
-    curves |= run_all(again.values(), progress)
+    curves |= run_all([*again.values(), *rivals.values()], progress)
     final, others = [], rows[finalists:]
     for row in rows[:finalists]:
         runs = [curves[again[row.file, seed]] for seed in seeds]
@@ -165,13 +167,12 @@ def make_board(folder: str | Path, finalists: int = 8, progress: Callable[[Itera
             others.append(row)
         else:
             final.append(Row(row.label, row.curve, tuple(run.score for run in runs), row.file, row.note))
-    for name in names:
+    for name in SCHEDULES:
         runs = [curves[rivals[name, seed]] for seed in seeds]
         if not any(isinstance(run, ValueError) for run in runs):
-            label = f"schedule: {(name or 'that of the game').replace('_', '-')}"
-            final.append(Row(label, runs[0], tuple(run.score for run in runs)))
+            final.append(Row(f"schedule: {name.replace('_', '-')}", runs[0], tuple(run.score for run in runs)))
     final.sort(key=lambda row: -row.mean)
-    return Board(game, seeds, final, others, {path: one_line(why) for path, why in refused.items()})
+    return Board(game, seeds, lr, final, others, {path: one_line(why) for path, why in refused.items()})
 
 
 def one_line(text) -> str:
@@ -190,6 +191,14 @@ def _fresh_seeds(played: set[int]) -> tuple[int, ...]:
     return tuple(seed for seed in range(FIRST_SEED, FIRST_SEED + len(played) + FINAL_SEEDS) if seed not in played)[
         :FINAL_SEEDS
     ]
+
+
+def _rate_of(rows: list[Row]) -> float:
+    """The rate that the schedules get: the middle one of the hands' highest rates, to half a power of ten.
+
+    A game may begin at a rate that is far too low, for the hands to raise it; the schedules shall not lose by that.
+    """
+    return float(f"{10 ** (round(2 * np.median([np.log10(row.curve.lr.max()) for row in rows])) / 2):.2g}")
 
 
 def _labels(hands: Iterable[Hand]) -> list[str]:
@@ -322,7 +331,7 @@ def run(job: Job) -> Curve:
 
     def build():
         game = json.loads(job.game)
-        trainer = make_trainer(game, job.seed, job.schedule)
+        trainer = make_trainer(game, job.seed, job.schedule, job.lr)
         play(trainer, job.epochs, game["epochs"], job.moves)
         rates = [row["lr"] for row in trainer.history.steps]
         return {"val_dice": np.array(trainer.history.column("val_dice")), "lr": np.array(rates)}, {}
@@ -339,7 +348,7 @@ def run(job: Job) -> Curve:
 def _key(job: Job) -> str:
     """The name of a run in the cache: a hash of the job, the machine, and the code that makes it."""
     moves = [(move.step, move.name, move.new) for move in job.moves]
-    facts = job.game, job.seed, job.epochs, moves, job.schedule, sorted(this_machine().items()), _code()
+    facts = job.game, job.seed, job.epochs, moves, job.schedule, job.lr, sorted(this_machine().items()), _code()
     return f"hand-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}"
 
 

@@ -382,20 +382,21 @@ def make_network(game: dict, seed: int) -> UNet:
     return model
 
 
-def make_trainer(game: dict, seed: int, schedule: str | None = None) -> Trainer:
+def make_trainer(game: dict, seed: int, schedule: str | None = None, lr: float | None = None) -> Trainer:
     """A trainer that plays a game from its start, on the CPU: the same for everybody.
 
     Args:
         game: of ``game_of``.
         seed: of the weights and of the order of the images.
-        schedule: instead of that of the game.
+        schedule, lr: instead of those of the game.
 
     Raises:
         ValueError: there is no such data set here, or other pictures are in it.
     """
     arguments = {name: value for name, value in game["data"].items() if name != "name"}
     data = load_dataset(game["data"]["name"], **arguments)
-    changed = {"device": "cpu", "precision": "fp32", "seed": seed} | ({"scheduler": schedule} if schedule else {})
+    own = {"scheduler": schedule, "lr": lr}
+    changed = {"device": "cpu", "precision": "fp32", "seed": seed} | {n: v for n, v in own.items() if v is not None}
     settings = unpack_settings(game["trainer"], changed, "a hand")
     trainer = Trainer(make_network(game, seed), data.train, data.val, **settings)
     if _fingerprints(trainer) != game["fingerprint"]:
