@@ -92,7 +92,7 @@ class LRDial:
         for run, (color, dash) in zip(runs, SEEDS, strict=False):
             steps = range(1, len(run["loss"]) + 1)
             series.append(curves.line(steps, run["loss"], name=f"seed {run['seed']}", color=color, dash=dash))
-        title = f"Training loss of each step, recorded at {runs[0]['base_lr']:g}"
+        title = f"Loss of each step, recorded at {runs[0]['base_lr']:g}"
         label = f"{title}. {describe(self.setup, runs[0]['base_lr'], runs)}"
         limits = {"xlim": [0, max(len(run["loss"]) for run in self._record["runs"] if "loss" in run)], "ylim": [0, 2]}
         return {"title": title, "label": label, "xlabel": "optimizer step", "series": series} | limits
@@ -110,7 +110,7 @@ class LRDial:
         if self._guess is not None:
             marks.append({"x": math.log10(self._guess), "text": f"your guess {self._guess:.2g}", "row": 1})
         return {
-            "title": "Validation Dice after the last epoch: drag to turn",
+            "title": "Validation Dice at the end: drag to turn",
             "label": f"Validation Dice over the rate, a hill for each set-up; dial at {self.pick:.2g}",
             "xlabel": "learning rate (log)",
             "xlog": True,
