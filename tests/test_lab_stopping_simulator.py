@@ -11,7 +11,9 @@ from lab_records import dead_text, series, touch
 from unetlab.early_stopping import replay_early_stopping
 from unetlab.lab.stopping_simulator import (
     DRAWN,
+    FLAT,
     LR,
+    RISING,
     SKETCHES,
     Rule,
     StoppingSimulator,
@@ -100,17 +102,18 @@ def test_the_cursor_reads_the_counters(simulator):
 
 
 def test_sketches_show_the_traps_and_can_be_drawn_on(simulator):
-    flat, rising = SKETCHES
-    touch(simulator, "curve", rising)
+    touch(simulator, "curve", RISING)
     assert (simulator.outcomes[DRAWN].kept, simulator.outcomes[DRAWN].drops) == (1, 1)
+    assert simulator.outcomes[DRAWN].regret > 0.7
+    assert "where larger is better" in simulator._instrument.status["problem"]
     touch(simulator, "mode", "max")
     assert (simulator.outcomes[DRAWN].kept, simulator.outcomes[DRAWN].drops) == (60, 0)
-    touch(simulator, "curve", flat)
+    touch(simulator, "curve", FLAT)
     touch(simulator, "mode", "min")
     touch(simulator, "draw", [30, 0.1, True])
     assert simulator._instrument.values["curve"] == DRAWN
     assert simulator._shown() == [0.5] * 29 + [0.1] + [0.5] * 30
-    assert SKETCHES[flat] == [0.5] * 60
+    assert SKETCHES[FLAT] == [0.5] * 60
 
 
 def test_patience_counts_evaluations():
@@ -203,7 +206,7 @@ def test_drawing_on_a_recorded_curve_makes_it_yours(simulator):
 
 def test_a_curve_can_be_drawn_from_the_keyboard(simulator):
     assert simulator._instrument.enabled == {"point": None, "height": None}
-    touch(simulator, "curve", next(iter(SKETCHES)))
+    touch(simulator, "curve", FLAT)
     assert simulator._instrument.enabled == {"point": None, "height": None, "seed": None, "monitor": None}
     touch(simulator, "curve", DRAWN)
     assert simulator._instrument.enabled == {"seed": None, "monitor": None}

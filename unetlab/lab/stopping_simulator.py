@@ -17,9 +17,10 @@ from unetlab.lab.records import load_record, provenance
 from unetlab.schedulers import make_scheduler
 
 DRAWN = "Drawn by hand"
+FLAT, RISING = "Sketch: flat from the start", "Sketch: a Dice that rises"
 SKETCHES = {  # what the textbook traps are shown on; drawing on one makes it yours
-    "Sketch: flat from the start": [0.5] * 60,
-    "Sketch: a Dice that rises": [round(0.9 - 0.8 * 0.95**epoch, 4) for epoch in range(60)],
+    FLAT: [0.5] * 60,
+    RISING: [round(0.9 - 0.8 * 0.95**epoch, 4) for epoch in range(60)],
 }
 MONITORS = {"Validation loss": ("val_loss", "min"), "Validation Dice": ("val_dice", "max")}
 LR = 1e-3  # where plateau starts; only its drops mean something
@@ -245,7 +246,7 @@ class StoppingSimulator:
     def _refresh(self) -> None:
         rule, instrument = self.rule, self._instrument
         by_hand = self._by_hand
-        better = None if by_hand else MONITORS[self._monitor][1]
+        better = {RISING: "max"}.get(self._curve) if by_hand else MONITORS[self._monitor][1]
         self.outcomes = {name: simulate(curve, rule, better) for name, curve in self._curves().items()}
         curve, outcome = self._shown(), self.outcomes[DRAWN if by_hand else self._seed]
         look = min(self._look, len(outcome.rates))
