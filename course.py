@@ -109,7 +109,7 @@ def records(args):
 
 
 def study(args):
-    """make or complete the record of the study in 03e (an hour or more); --verify 0.1 repeats a tenth and compares"""
+    """make or complete the record of the study in 03e (half an hour); --verify 0.1 repeats a tenth and compares"""
     return run(PYTHON, "data_scripts/study.py", *args, OMP_NUM_THREADS="1")
 
 

@@ -1,6 +1,6 @@
 """The study of chapters 3 and 4: learning-rate schedules and early stopping for U-Net segmentation, over five seeds.
 
-python course.py study                  makes notebooks/records/study.json, and goes on where it was stopped
+python course.py study                  makes notebooks/records/study.json (half an hour), and goes on where it stopped
 python course.py study --verify 0.1     makes a random tenth of the recorded runs again and compares; writes nothing
 
 Three data sets, six schedules, three base rates; then two other batch sizes on one of the sets. The runs go seed by
