@@ -41,7 +41,7 @@ def test_provenance_names_seeds_network_versions_and_processor():
         assert part in text
 
 
-@pytest.mark.parametrize("name", [*NAMES, "batch_size", "imbalance"])
+@pytest.mark.parametrize("name", [*NAMES, "batch_size", "imbalance", "monitor"])
 def test_shipped_records_are_whole(name):
     record = load_record(name, ROOT / "notebooks" / "records")
     plan, _ = make_records.RECORDS[name]
