@@ -141,7 +141,8 @@ class ClinicConsole:
             else:
                 self._plots.show_strip(strip)
                 self._plots.caption = [list(part) for part in legend(runs[-1])]
-        lines = [line for run in runs for line in printed(run)]
+        named = zip((f"{what}: " if visit.treated else "" for what, *_ in _LOOKS), runs, strict=False)
+        lines = [name + line for name, run in named for line in printed(run)]
         self._printed.value = f'<pre style="{_TEXT}">{escape(chr(10).join([case.sees, *lines]), quote=False)}</pre>'
 
     def _repr_mimebundle_(self, **options) -> dict:
