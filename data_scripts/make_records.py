@@ -236,6 +236,11 @@ TRICKS = {  # chapter 5: what is done otherwise than in the baseline
     "2 batches of 4 accumulated": {"batch_size": 4, "accumulate": 2},
     "last layer set to the prior": {},
     "encoder trained on another laboratory": {},
+    "average, dropout, decay, clipping, smoothing, prior at once": {
+        "ema": 0.95,
+        "optimizer": {"name": "adamw", "weight_decay": 0.1},
+        "grad_clip": 1.0,
+    },
 }
 
 
@@ -258,15 +263,15 @@ def tricks_run(seed: int, key: dict, settings: dict) -> dict:
     loss = ul.CompoundLoss()
     started = time.process_time()
     torch.manual_seed(seed)
-    model = ul.UNet(base_channels=8, depth=3, dropout=0.2 if trick.startswith("dropout") else 0.0)
+    model = ul.UNet(base_channels=8, depth=3, dropout=0.2 if "dropout" in trick else 0.0)
     if trick == "deep supervision":
         model = DeepSupervision(model)
         loss = model.loss(loss)
-    elif trick.startswith("label"):
+    if "smoothing" in trick:
         loss = smoothed_compound
-    elif trick.startswith("last layer"):
+    if "prior" in trick:
         model.set_output_prior([data.train.masks.float().mean()])
-    elif trick.startswith("encoder"):
+    if trick.startswith("encoder"):
         other = load_scene("cells", n=(192, 1, 1), seed=1000 + seed, **knobs)
         first = ul.Trainer(copy.deepcopy(model), other.train, other.val, device="cpu", seed=seed, **options)
         first.fit(s["epochs"], verbose=None)
@@ -292,6 +297,34 @@ def smoothed_compound(logits: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(logits, smooth_labels(targets, 0.1)) + ul.DiceLoss()(logits, targets)
 
 
+def search() -> Iterator[tuple[dict, dict]]:
+    """Rate and weight decay: a grid of five by five, and 25 random pairs from the same square; six epochs each."""
+    shared = {"images": 48, "test_images": 96, "epochs": 6, "groups": 12, "group_shift": 0.5}
+    grid = [(lr, decay) for lr in np.logspace(-4, 0, 5) for decay in np.logspace(-4, 0, 5)]
+    random = 10 ** np.random.default_rng(0).uniform(-4, 0, (25, 2))
+    for kind, trials in (("grid", grid), ("random", random)):
+        for trial, (lr, decay) in enumerate(trials):
+            pair = {"lr": float(f"{lr:.3g}"), "weight_decay": float(f"{decay:.3g}")}
+            yield {"kind": kind, "trial": trial, "settings": shared} | pair, shared | pair
+
+
+def search_run(seed: int, key: dict, settings: dict) -> dict:
+    """Best validation Dice of a run, as a search sees it, and the test Dice of its last weights."""
+    s = DEFAULTS | settings
+    knobs = {"size": s["size"], "groups": s["groups"], "group_shift": s["group_shift"]}
+    data = load_scene("cells", n=(s["images"], s["val_images"], s["test_images"]), seed=seed, **knobs)
+    torch.manual_seed(seed)
+    model = ul.UNet(base_channels=8, depth=3)
+    optimizer = {"name": "adamw", "weight_decay": s["weight_decay"]}
+    options = {"lr": s["lr"], "optimizer": optimizer, "batch_size": s["batch_size"], "scheduler": "cosine"}
+    trainer = ul.Trainer(model, data.train, data.val, device="cpu", seed=seed, **options)
+    history = trainer.fit(s["epochs"], verbose=None)
+    return {
+        "val_dice": round(max(history.column("val_dice")), 4),
+        "test_dice": round(trainer.evaluate(data.test)["dice"], 4),
+    }
+
+
 RECORDS = {
     "schedules": (schedules, schedule_run),
     "stopping": (stopping, lambda seed, key, settings: curves(seed, settings)),
@@ -300,6 +333,7 @@ RECORDS = {
     "imbalance": (imbalance, imbalance_run),
     "monitor": (monitor, monitor_run),
     "tricks": (tricks, tricks_run),
+    "search": (search, search_run),
 }
 
 
