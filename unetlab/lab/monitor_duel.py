@@ -15,6 +15,7 @@ MONITORS = {"Loss": ("val_loss", "min"), "Dice": ("val_dice", "max")}
 COLOURS = {"Loss": "#D55E00", "Dice": "#0072B2"}
 DASHES = {"Loss": "dashed", "Dice": "solid"}
 SKY, GREEN, PINK = "#56B4E9", "#009E73", "#CC79A7"
+ROOM = [0, 1.1]  # of a Dice, with space for the flags
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class MonitorDuel:
             "xlim": [1, len(epochs)],
             "series": series,
             "marks": _flags(kept, colour),
+            **({"ylim": ROOM} if monitor == "Dice" else {}),
         }
 
     def _judge(self, curves: Curves, run: dict) -> dict:
@@ -145,6 +147,7 @@ class MonitorDuel:
             "xlim": [1, len(epochs)],
             "series": [curves.line(epochs, run["test_dice"], name="test Dice", color=GREEN)],
             "marks": marks,
+            "ylim": ROOM,
             "wide": True,
         }
 
