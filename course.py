@@ -172,7 +172,7 @@ def install():
         if run(sys.executable, "-m", "venv", "--clear", VENV):
             sys.exit(f"{VENV} could not be made. Close what still runs from it, delete the folder and try again.")
     STAMP.unlink(missing_ok=True)
-    say("Installing the course, once: 150 packages, 2 GB on disk, a few minutes ...")
+    say("Installing the course, once: 170 packages, 2 GB on disk, a few minutes ...")
     quiet = [] if sys.stdout.isatty() else ["--quiet"]  # a person waiting for a download wants to see it move
     for what in INSTALL:
         options = ["--no-input", "--disable-pip-version-check", *quiet, "--constraint", CONSTRAINTS]
