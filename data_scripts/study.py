@@ -198,7 +198,10 @@ def verify(path: Path, share: float) -> int:
         again = key | make_run(key)
         gap = max((abs(a - b) for a, b in zip(run["test_dice"], again["test_dice"], strict=False)), default=0.0)
         worst = max(worst, gap, float(again != run) * 1e-4)
-        print(f"{i} of {len(chosen)}, {'the same' if again == run else f'test Dice differs by {gap:.4f}'}: {key}")
+        print(
+            f"{i} of {len(chosen)}, {'the same' if again == run else f'test Dice differs by {gap:.4f}'}: {key}",
+            flush=True,
+        )
     if not worst:
         print(f"all {len(chosen)} runs gave the recorded numbers, to the last digit")
         return 0
