@@ -18,10 +18,11 @@ WORDS = ("helps", "hurts", "no conclusion")
 
 
 class _Slanted(nn.Module):
-    """A network that answers more boldly on the left than on the right, so that a mirror matters."""
+    """A network that answers otherwise on the left than on the right, and above than below, so that a mirror matters."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return images * torch.linspace(8, 1, images.shape[-1]) - 2
+        height, width = images.shape[-2:]
+        return images * torch.linspace(8, 1, width) - torch.linspace(1, 3, height)[:, None]
 
 
 def check_flip_average(function: Callable) -> Verdict:
