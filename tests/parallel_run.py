@@ -19,7 +19,7 @@ def main(path: str, options: dict) -> None:
     die_at, move_at = options.pop("die_at", None), options.pop("move_at", None)
     torch.manual_seed(parallel.rank())  # the network of process 0 is the one that counts
     model = ul.UNet(base_channels=4, depth=2)
-    usual = {"batch_size": 8, "augment": "standard", "grad_clip": 1.0, "optimizer": "sgd", "lr": 1e-2, "device": "cpu"}
+    usual = {"batch_size": 8, "augment": "flips", "grad_clip": 1.0, "optimizer": "sgd", "lr": 1e-2, "device": "cpu"}
     run = ul.Trainer(model, squares(49, 32, seed=0), squares(9, 32, seed=1), **usual | options)
     steps = run.train_step
 
