@@ -31,6 +31,10 @@ INSTALL = [
 JUPYTER_SETTINGS = VENV / "share/jupyter/lab/settings/overrides.json"
 NO_NEWS = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}'
 
+# nbgrader's menus are for those who write and grade labs, and a learner does neither.
+JUPYTER_PAGE = VENV / "etc/jupyter/labconfig/page_config.json"
+NO_GRADING = '{"disabledExtensions": {"@jupyter/nbgrader": true}}'
+
 PIP = """
 import os, runpy, threading
 
@@ -108,6 +112,11 @@ def records(args):
     return run(PYTHON, "data_scripts/make_records.py", *args, OMP_NUM_THREADS="1")
 
 
+def handout(args):
+    """make a page to print of each notebook, or of those named, in artifacts/handouts: figures, and quiz without answers"""
+    return run(PYTHON, "data_scripts/handout.py", *args)
+
+
 def study(args):
     """make or complete the record of the study in 03e (half an hour); --verify 0.1 repeats a tenth and compares"""
     return run(PYTHON, "data_scripts/study.py", *args, OMP_NUM_THREADS="1")
@@ -120,6 +129,17 @@ def bench(args):
         say("python course.py bench NAME, which is one of", ", ".join(there))
         return 2
     return run(PYTHON, f"benchmarks/{args[0]}.py", *args[1:], OMP_NUM_THREADS="1")
+
+
+def labs(args):
+    """release the graded labs to labs/release; with arguments, any command of nbgrader (labs autograde chapter2)"""
+    chapters = sorted(path.name for path in (ROOT / "labs/source").glob("chapter*"))
+    if not chapters:
+        say("The labs are not in this copy of the course: it is the one for pupils.")
+        return 2
+    commands = [args] if args else [["generate_assignment", chapter, "--force"] for chapter in chapters]
+    path = os.pathsep.join([str(PYTHON.parent), os.environ["PATH"]])  # nbgrader calls alembic by its name
+    return max(run(PYTHON, "-m", "nbgrader", *command, folder=ROOT / "labs", PATH=path) for command in commands)
 
 
 def doctor(args):
@@ -144,7 +164,7 @@ def constraints(args):
     return 0
 
 
-ALL = (lab, demo, test, browser, notebooks, records, study, bench, docs, doctor, constraints)
+ALL = (lab, demo, test, browser, notebooks, records, handout, study, bench, labs, docs, doctor, constraints)
 TASKS = {task.__name__: task for task in ALL}
 
 
@@ -178,8 +198,9 @@ def install():
         options = ["--no-input", "--disable-pip-version-check", *quiet, "--constraint", CONSTRAINTS]
         if run(PYTHON, "-c", PIP, "install", *options, *what, stdin=subprocess.PIPE):
             sys.exit(NO_INSTALL)
-    JUPYTER_SETTINGS.parent.mkdir(parents=True, exist_ok=True)
-    JUPYTER_SETTINGS.write_text(NO_NEWS)
+    for path, text in ((JUPYTER_SETTINGS, NO_NEWS), (JUPYTER_PAGE, NO_GRADING)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     STAMP.write_text(fingerprint())
     say("Installed.")
 
@@ -197,12 +218,12 @@ def fingerprint():
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def run(*command, stdin=None, **environment):
-    """Run a command in the repository and return its exit code."""
+def run(*command, stdin=None, folder=None, **environment):
+    """Run a command in the repository, or in a folder of it, and return its exit code."""
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the child too: it decides what to do
     # Threads that wait shall sleep, not spin: beside a busy browser, spinning made a training step ten times slower.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **environment}
-    child = subprocess.Popen([str(part) for part in command], cwd=str(ROOT), env=environment, stdin=stdin)
+    child = subprocess.Popen([str(part) for part in command], cwd=str(folder or ROOT), env=environment, stdin=stdin)
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     return child.wait()
 
