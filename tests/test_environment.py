@@ -2,10 +2,12 @@
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 
@@ -49,3 +51,19 @@ def test_constraints_lie_in_the_ranges_of_pyproject():
     requirements = map(Requirement, PROJECT["dependencies"] + EXTRAS["lab"] + EXTRAS["test"])
     outside = [str(each) for each in requirements if pins[canonicalize_name(each.name)] not in each.specifier]
     assert outside == []
+
+
+def test_pins_can_be_installed_on_the_oldest_python():
+    """A pin that asks for 3.11.5 shuts out a system whose own Python is 3.11.2."""
+    oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    asked = {pin.name: metadata(pin.name)["Requires-Python"] for pin in map(Requirement, PINS) if installed(pin)}
+    assert len(asked) > 100
+    assert {name: why for name, why in asked.items() if why and oldest not in SpecifierSet(why)} == {}
+
+
+def installed(pin):
+    """Whether this very version is here: its Requires-Python is then known."""
+    try:
+        return version(pin.name) in pin.specifier
+    except PackageNotFoundError:  # of another system
+        return False
