@@ -1,4 +1,4 @@
-"""Make notebooks/records/*.json: the runs that the widgets of chapters 2 to 4 replay, so that no slider ever trains.
+"""Make notebooks/records/*.json: runs that widgets and pages replay, so that no slider ever trains.
 
 python course.py records [NAME ...]   makes all records, or those named; 25 minutes on one core for all.
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 import unetlab as ul
+from unetlab import ledger as the_ledger
 from unetlab.checkpoint import write_atomically
 from unetlab.datasets import load_scene
 from unetlab.history import environment
@@ -28,6 +29,7 @@ from unetlab.tricks import DeepSupervision, average_views, smooth_labels
 
 FOLDER = Path(__file__).parents[1] / "notebooks" / "records"
 SEEDS = [0, 1, 2]
+OTHER_SETTINGS = {"ledger": the_ledger.TASK | the_ledger.BASELINE}
 MORE_SEEDS = {"tricks": [0, 1, 2, 3, 4]}  # effects too small for three
 DEFAULTS = {
     "images": 96,
@@ -325,6 +327,29 @@ def search_run(seed: int, key: dict, settings: dict) -> dict:
     }
 
 
+QUICK = {"loss": "compound", "batch_size": 4, "lr": 1e-2}
+FALLING = QUICK | {"scheduler": "one_cycle"}
+LEDGER = {  # page, row: the row that it changes, and what is otherwise than in the baseline
+    ("01", "as built"): (None, {}),
+    ("02c", "Dice in the loss"): ("as built", {"loss": "compound"}),
+    ("02c", "batches of 4"): ("Dice in the loss", {"loss": "compound", "batch_size": 4}),
+    ("03c", "rate 0.01"): ("batches of 4", QUICK),
+    ("03c", "falling to 0 (one-cycle)"): ("rate 0.01", FALLING),
+    ("04b", "constant 0.01, for 36 epochs"): ("rate 0.01", QUICK | {"epochs": 36}),
+    ("04b", "the same, patience 5, best kept"): ("constant 0.01, for 36 epochs", QUICK | {"epochs": 36, "patience": 5}),
+    ("05a", "one-cycle, moving average"): ("falling to 0 (one-cycle)", FALLING | {"ema": 0.95}),
+    ("05a", "one-cycle, 8 views"): ("falling to 0 (one-cycle)", FALLING | {"views": 8}),
+    ("05c", "batches of 4 alone"): ("as built", {"batch_size": 4}),
+    ("05c", "one-cycle to 0.01 alone"): ("as built", {"lr": 1e-2, "scheduler": "one_cycle"}),
+}
+
+
+def ledger() -> Iterator[tuple[dict, dict]]:
+    """One small task through all chapters: what the last page of each of them changes, and in 05c two changes alone."""
+    for (page, row), (against, changes) in LEDGER.items():
+        yield {"page": page, "row": row, "against": against, "changes": changes}, changes
+
+
 RECORDS = {
     "schedules": (schedules, schedule_run),
     "stopping": (stopping, lambda seed, key, settings: curves(seed, settings)),
@@ -334,6 +359,7 @@ RECORDS = {
     "monitor": (monitor, monitor_run),
     "tricks": (tricks, tricks_run),
     "search": (search, search_run),
+    "ledger": (ledger, lambda seed, key, settings: the_ledger.train(seed, **settings)),
 }
 
 
@@ -344,7 +370,7 @@ def make(name: str, folder: Path) -> None:
         "what": plan.__doc__,
         "command": f"python course.py records {name}",
         "seeds": seeds,
-        "settings": DEFAULTS | {"scene": "cells", "base_channels": 8, "depth": 3},
+        "settings": DEFAULTS | {"scene": "cells", "base_channels": 8, "depth": 3} | OTHER_SETTINGS.get(name, {}),
         "environment": environment(torch.device("cpu"), numpy=np.__version__, unetlab=ul.__version__),
     }
     path = folder / f"{name}.json"
