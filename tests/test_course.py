@@ -22,6 +22,7 @@ def course(tmp_path):
     course.ROOT, course.VENV = tmp_path, tmp_path / ".venv"
     course.PYTHON, course.STAMP = course.VENV / "python", course.VENV / course.STAMP.name
     course.CONSTRAINTS, course.JUPYTER_SETTINGS = tmp_path / "constraints.txt", course.VENV / "settings.json"
+    course.JUPYTER_PAGE = course.VENV / "page_config.json"
     (tmp_path / "pyproject.toml").write_text("[project]")
     course.CONSTRAINTS.write_text("torch==2.13.0")
     course.calls, course.codes = [], iter([])
@@ -248,6 +249,25 @@ def test_bench_runs_a_benchmark_with_its_options(course):
     (course.ROOT / "benchmarks/shared.py").write_text("x = 1\n")
     assert course.bench(["speed", "--rounds", "2"]) == 0
     assert course.calls == [[str(course.PYTHON), "benchmarks/speed.py", "--rounds", "2"]]
+
+
+def test_labs_releases_every_chapter_or_hands_its_arguments_to_nbgrader(course):
+    for chapter in ("chapter3", "chapter2"):
+        (course.ROOT / "labs/source" / chapter).mkdir(parents=True)
+    course.codes = iter([0, 1])
+    assert course.labs([]) == 1
+    assert [call[1:5] for call in course.calls] == [
+        ["-m", "nbgrader", "generate_assignment", chapter] for chapter in ("chapter2", "chapter3")
+    ]
+    course.calls.clear()
+    assert course.labs(["autograde", "chapter2", "--student=ada"]) == 0
+    assert course.calls == [[str(course.PYTHON), "-m", "nbgrader", "autograde", "chapter2", "--student=ada"]]
+
+
+def test_labs_are_not_in_a_pupils_copy(course, capsys):
+    assert course.labs([]) == 2
+    assert "the one for pupils" in capsys.readouterr().out
+    assert course.calls == []
 
 
 @pytest.mark.parametrize("args", [[], ["shared"], ["nothing"]])

@@ -1,0 +1,61 @@
+"""nbgrader for the graded labs. docs/teaching/labs.md tells how to release, collect and grade them.
+
+python course.py labs                      release all three: labs/release/
+python course.py labs autograde chapter2   any command of nbgrader
+"""
+
+from pathlib import Path
+
+from nbgrader.converters import Autograde
+from nbgrader.preprocessors import OverwriteCells
+
+SECONDS = 60  # for one cell; the longest of a lab computes for about ten
+
+
+class PutBackCells(OverwriteCells):
+    """Restores what a pupil changed or deleted of the tests; nbgrader's own fails if the answer before is gone too."""
+
+    def add_missing_grade_cells(self, nb, resources):
+        notebook = self.gradebook.find_notebook(self.notebook_id, self.assignment_id)
+        points = {cell.name: cell.max_score for cell in notebook.grade_cells}
+        answers = {cell.name for cell in notebook.solution_cells}
+        place = 0  # behind the last cell of the release that was found or put back
+        for cell in notebook.source_cells:
+            ids = [each.metadata.get("nbgrader", {}).get("grade_id") for each in nb.cells]
+            if cell.name in ids:
+                place = ids.index(cell.name) + 1
+                continue
+            restored = self.missing_cell_transform(cell, points.get(cell.name, 0), is_solution=cell.name in answers)
+            restored.metadata.nbgrader["grade"] = cell.name in points
+            nb.cells.insert(place, restored)
+            place += 1
+        return nb, resources
+
+
+def preprocessors(trait: str) -> list:
+    return Autograde.class_traits()[trait].default()
+
+
+c = get_config()  # noqa: F821  (nbgrader puts it there)
+
+c.CourseDirectory.root = str(Path(__file__).parent)
+c.CourseDirectory.course_id = "unetlab"
+
+c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("not attempted")'}
+c.ClearSolutions.text_stub = "*Your answer in place of this line.*"
+
+c.Autograde.sanitize_preprocessors = [
+    PutBackCells if each is OverwriteCells else each for each in preprocessors("sanitize_preprocessors")
+]
+c.PutBackCells.add_missing_cells = True
+c.Execute.timeout = SECONDS
+c.Execute.interrupt_on_timeout = True  # the cell gets no points, the next one is run
+c.Execute.error_on_timeout = {
+    "ename": "Timeout",
+    "evalue": "this cell ran too long and was interrupted",
+    "traceback": [
+        f"Timeout: this cell ran for more than {SECONDS} seconds and was interrupted: a loop without an end?"
+    ],
+}
+# One line of each error, the reason: a traceback would print the hidden tests into the feedback.
+c.Execute.extra_arguments = ["--HistoryManager.hist_file=:memory:", "--InteractiveShell.xmode=Minimal"]
