@@ -31,6 +31,7 @@ def running_hub(python: Path, folder: Path, settings: dict):
     command = [python.with_name("jupyterhub"), "-f", DEPLOY / "jupyterhub_config.py"]
     command += [f"--JupyterHub.bind_url=http://127.0.0.1:{public}", f"--JupyterHub.hub_port={hub}"]
     command += [f"--ConfigurableHTTPProxy.api_url=http://127.0.0.1:{proxy}"]
+    command += ["--Spawner.args=['--LabApp.expose_app_in_browser=True']"]  # so that the browser test can ask JupyterLab
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | settings
     with (folder / "hub.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)

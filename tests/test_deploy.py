@@ -123,6 +123,45 @@ def test_who_may_log_in(load):
 # ------------------------------------------------------------------------------------- what was not run anywhere
 
 
+# What we set of the chart, with the types that its schema allows: jupyterhub/values.schema.yaml of
+# jupyterhub/zero-to-jupyterhub-k8s at 02dd73d. The schema refuses every other key beside these.
+TEXT, SWITCH, NUMBER = str, bool, (int, float)
+CHART = {
+    "hub": {"config": dict, "extraEnv": dict, "extraConfig": dict},
+    "singleuser": {
+        "image": {"name": TEXT, "tag": TEXT},
+        "defaultUrl": TEXT,
+        "startTimeout": int,
+        "cpu": {"guarantee": NUMBER, "limit": NUMBER},
+        "memory": {"guarantee": (*NUMBER, TEXT), "limit": (*NUMBER, TEXT)},
+        "storage": {"capacity": TEXT, "homeMountPath": TEXT},
+        "lifecycleHooks": {"postStart": dict},
+        "extraEnv": dict,
+        "profileList": list,
+    },
+    "cull": {"enabled": SWITCH, "timeout": int, "every": int},
+    "prePuller": {"continuous": {"enabled": SWITCH}},
+}
+
+
+def misfits(values, schema, place=""):
+    """The entries of our values that the schema does not know, or knows with another type."""
+    for name, value in values.items():
+        allowed = schema.get(name, ())
+        if isinstance(allowed, dict) and isinstance(value, dict):
+            yield from misfits(value, allowed, f"{place}{name}.")
+        elif isinstance(allowed, dict) or not isinstance(value, allowed):
+            yield f"{place}{name}"
+
+
+def test_the_values_fit_the_schema_of_the_chart():
+    values = yaml.safe_load((ROOT / "deploy/z2jh-values.yaml").read_text())
+    assert list(misfits(values, CHART)) == []
+    values["singleuser"] |= {"startTimeout": "600", "image": {"name": "course", "tag": 1}}
+    values["cull"]["timeOut"] = 3600
+    assert list(misfits(values, CHART)) == ["singleuser.image.tag", "singleuser.startTimeout", "cull.timeOut"]
+
+
 def test_the_values_for_a_cluster():
     values = yaml.safe_load((ROOT / "deploy/z2jh-values.yaml").read_text())
     assert values.keys() == {"hub", "singleuser", "cull", "prePuller"}

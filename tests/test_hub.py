@@ -1,7 +1,8 @@
 """The hub of deploy/, started for real: log-ins, notebooks, limits, and what a pupil cannot see.
 
 It needs root (each pupil gets a Unix account), configurable-http-proxy from npm, and a Python with JupyterHub that other
-accounts may run; UNETLAB_HUB_PYTHON names one. Where something is missing these tests are skipped, and say what.
+accounts may run; UNETLAB_HUB_PYTHON names one. Where something is missing these tests are skipped, and say what. The one
+in which a browser opens a lesson needs Chromium, and unetlab in that Python.
 """
 
 import json
@@ -19,11 +20,17 @@ pytest.importorskip("tornado")
 if os.name != "posix":
     pytest.skip("Unix accounts keep pupils apart; this is no Unix", allow_module_level=True)
 
+sys.path.insert(0, str(Path(__file__).parent / "browser"))
+from driver import CHROMIUM, NO_CHROMIUM, Notebook, chromium
 from hub import Person, running_hub
+from test_live_lab import RATE, STEP, Lab
 
+ROOT = Path(__file__).parent.parent
+MASTER = "labs/source/chapter2/lab2.ipynb"
+LESSON = "03d_live_learning_rate.ipynb"
 CLASS, TEACHER = "unet-is-fun", secrets.token_hex(20)
 SUFFIX = secrets.token_hex(3)  # so that no account of this machine is touched
-ADA, BOB, EVE, BOSS = (f"{name}-{SUFFIX}" for name in ("ada", "bob", "eve", "boss"))
+ADA, BOB, CLEO, EVE, BOSS = (f"{name}-{SUFFIX}" for name in ("ada", "bob", "cleo", "eve", "boss"))
 PYTHON = Path(os.environ.get("UNETLAB_HUB_PYTHON", sys.executable))
 
 
@@ -49,7 +56,7 @@ if lacking:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Folders that an administrator would make: the course, the homes, the teacher's answers."""
+    """Folders that an administrator would make: the course, the homes, and the repository with the masters of the labs."""
     folder = tmp_path_factory.mktemp("hub")
     for part in [folder, *folder.parents]:
         if part.stat().st_uid == os.geteuid() and part != Path("/") and part.is_relative_to("/tmp"):
@@ -57,6 +64,11 @@ def place(tmp_path_factory):
     course = folder / "course"
     course.mkdir()
     (course / "lesson.ipynb").write_text(json.dumps(notebook("print('hello')")))
+    shutil.copy(ROOT / "notebooks" / LESSON, course)
+    master = folder / "repository" / MASTER
+    master.parent.mkdir(parents=True)
+    master.write_text("42")
+    (folder / "repository").chmod(0o700)  # as docs/teaching/server.md says
     homes = folder / "homes"
     homes.mkdir()
     for public in (course, homes):
@@ -124,6 +136,40 @@ def test_a_pupil_opens_a_notebook_and_finds_it_again(people, hub, place):
     )
 
 
+def test_a_browser_opens_a_lesson_and_moves_its_slider(hub):
+    """All that a pupil does: the form, the wait for her server, notebook 03d, and a hand on the run in her kernel."""
+    if CHROMIUM is None:
+        pytest.skip(NO_CHROMIUM)
+    if subprocess.run([PYTHON, "-c", "import unetlab"], capture_output=True, check=False, cwd="/").returncode:
+        pytest.skip(f"{PYTHON} has no unetlab")
+    with chromium() as browser, browser.new_page(viewport={"width": 1400, "height": 1050}) as page:
+        page.goto(f"{hub}/hub/login")
+        page.get_by_label("Username").fill(CLEO)
+        page.get_by_label("Password").fill(CLASS)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(f"**/user/{CLEO}/lab/**", timeout=180_000)
+        lesson = Notebook(page, f"{hub}/user/{CLEO}/lab?", f"notebooks/{LESSON}")
+        lesson.open()
+        lesson.run("""async () => {
+            const cells = panel.content.widgets.map((cell) => cell.model.sharedModel.getSource());
+            panel.content.activeCellIndex = cells.findIndex((code) => code.includes('lab.show()')) + 1;
+            await jupyterapp.commands.execute('notebook:run-all-above');
+        }""")
+        lab = Lab(lesson)
+        lab.click("Start")
+        lesson.until(f"{STEP} > 2", timeout=60)
+        assert lesson.value(RATE) == 1e-4
+        lab.press("Learning rate", *["ArrowRight"] * 50)  # 0.02 decades each
+        lesson.until(f"abs({RATE} - 1e-3) < 1e-5", timeout=60)
+        step = lesson.value(STEP)
+        lesson.until(f"{STEP} > {step} + 2", timeout=60)
+        assert lesson.value("__import__('pwd').getpwuid(__import__('os').getuid()).pw_name") == f"class-{CLEO}"
+        lesson.shot("hub")
+        lab.click("Stop")
+        lab.says("run 1: stopped")
+        assert not lesson.problems
+
+
 def test_the_teacher_runs_the_hub_and_pupils_do_not(people):
     ada, _, teacher = people
     assert teacher.get("/hub/admin").status_code == 200
@@ -136,7 +182,8 @@ def test_a_pupil_is_an_account_of_her_own_and_not_root(people):
 
 
 def test_a_pupil_cannot_read_what_is_not_hers(people, place):
-    """Neither the neighbour's files, nor those of the teacher, nor the passwords, nor through the neighbour's server."""
+    """Neither the neighbour's files, nor those of the teacher, nor the masters of the labs, nor the passwords; nor can she
+    look through the neighbour's server."""
     ada, bob, teacher = people
     bob.run("open('notebooks/secret.txt', 'w').write('of bob')")
     teacher.run("import os; os.mkdir('answers'); open('answers/lab.ipynb', 'w').write('42')")
@@ -144,6 +191,7 @@ def test_a_pupil_cannot_read_what_is_not_hers(people, place):
     targets = [
         homes / f"class-{BOB}" / "notebooks" / "secret.txt",
         homes / f"class-{BOSS}" / "answers" / "lab.ipynb",
+        place / "repository" / MASTER,
         place / "secrets.toml",
         place / "state" / "cookie_secret",
         place / "state" / "hub.sqlite",

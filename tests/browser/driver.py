@@ -99,7 +99,7 @@ class Notebook:
         page.on("pageerror", lambda error: self.problems.append(f"{name}: {error}"))
 
     def open(self):
-        self.page.goto(self.address.replace("/lab?", f"/lab/workspaces/{self.name[:-6]}?") + "&reset")
+        self.page.goto(self.address.replace("/lab?", f"/lab/workspaces/{Path(self.name).stem}?") + "&reset")
         self.run(
             """async (name) => {
             await jupyterapp.restored;
