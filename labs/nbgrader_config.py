@@ -6,6 +6,7 @@ python course.py labs autograde chapter2   any command of nbgrader
 
 from pathlib import Path
 
+from nbformat import from_dict
 from nbgrader.converters import Autograde
 from nbgrader.preprocessors import OverwriteCells
 
@@ -26,8 +27,10 @@ class PutBackCells(OverwriteCells):
                 place = ids.index(cell.name) + 1
                 continue
             restored = self.missing_cell_transform(cell, points.get(cell.name, 0), is_solution=cell.name in answers)
-            restored.metadata.nbgrader["grade"] = cell.name in points
-            nb.cells.insert(place, restored)
+            if cell.name not in points:
+                restored["metadata"]["nbgrader"]["grade"] = False
+                del restored["metadata"]["nbgrader"]["points"]
+            nb.cells.insert(place, from_dict(restored))
             place += 1
         return nb, resources
 
