@@ -837,6 +837,16 @@ def test_predictions_equal_those_of_the_trainer(unetlab, pictures, skilled, tmp_
         np.testing.assert_array_equal(mask, ids.numpy() * 255)
 
 
+def test_dark_pictures_are_understood_like_bright_ones(unetlab, pictures, skilled, tmp_path):
+    for path in (pictures / "images").iterdir():
+        save(np.asarray(Image.open(path)) // 2, tmp_path / "dark" / path.name)
+    for images, out in ((pictures / "images", "bright_masks"), (tmp_path / "dark", "dark_masks")):
+        assert unetlab("predict", "--run", skilled, "--images", images, "--out", tmp_path / out)[0] == 0
+    for path in (tmp_path / "bright_masks").iterdir():
+        bright, dark = (np.asarray(Image.open(folder / path.name)) for folder in (path.parent, tmp_path / "dark_masks"))
+        assert (bright == dark).mean() > 0.97
+
+
 def test_predictions_of_pictures_of_every_kind(unetlab, skilled, tmp_path):
     """Every size, mode and folder; each mask has the size of its picture and finds the square in it."""
     square = np.full((40, 60), 40, np.uint8)
@@ -966,6 +976,21 @@ def test_the_test_split_is_opened_and_that_is_written_down(unetlab, refused, pic
     )
     assert "has no test split: train with --test-fraction" in refused("test", "--run", trained)
     assert unetlab(*line, "--overwrite")[0] == 0 and not (run_dir / "test.json").exists()
+
+
+def test_a_run_is_tested_with_its_own_network(unetlab, pictures, tmp_path):
+    """Also a run of another day, whose network was built otherwise."""
+    options = ["--epochs", 20, "--batch-size", 4, "--lr", 0.05, "--augment", "none", "--test-fraction", 0.2]
+    assert unetlab("train", *sources(pictures), "--out", tmp_path / "run", *TINY, *options)[0] == 0
+    config = read(tmp_path / "run" / "config.json")
+    assert config["model"]["standardise"]
+    scores = []
+    for standardise in (True, False):
+        config["model"]["standardise"] = standardise
+        (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+        assert unetlab("test", "--run", tmp_path / "run")[0] == 0
+        scores.append(read(tmp_path / "run" / "test.json")[-1]["dice"])
+    assert scores[0] != scores[1]
 
 
 def test_pictures_that_were_added_do_not_change_the_split_of_a_run(unetlab, tmp_path):

@@ -276,3 +276,15 @@ def test_output_prior_classes():
 def test_output_prior_errors(shares):
     with pytest.raises(ValueError, match=r"needs 1 share\(s\) in \(0, 1\)"):
         ul.UNet(base_channels=2, depth=1).set_output_prior(shares)
+
+
+def test_a_standardising_network_does_not_see_brightness_and_contrast():
+    torch.manual_seed(0)
+    model, images = ul.UNet(base_channels=4, depth=2, standardise=True).eval(), torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        as_it_is, darker, flat = (model(x) for x in (images, 0.4 * images + 0.1, torch.full_like(images, 0.3)))
+    # Not to the last digit: the small number that keeps a flat picture finite weighs more where the contrast is low.
+    torch.testing.assert_close(darker, as_it_is, atol=0.02, rtol=0.02)
+    assert flat.isfinite().all()
+    plain = ul.UNet(base_channels=4, depth=2)
+    assert plain.config["standardise"] is False and plain.state_dict().keys() == model.state_dict().keys()

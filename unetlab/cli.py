@@ -206,7 +206,11 @@ def _load(config: dict, split: Path | None = None) -> Dataset:
 
 def _make_trainer(config: dict, data: Dataset) -> Trainer:
     torch.manual_seed(config["seed"])
-    model = UNet(data.in_channels, data.num_classes, config["base_channels"], config["depth"])
+    if "model" in config:  # of a run that exists
+        model = UNet(**config["model"])
+    else:  # people bring dark pictures and bright ones, so each is standardised
+        size = config["base_channels"], config["depth"]
+        model = UNet(data.in_channels, data.num_classes, *size, standardise=True)
     model.set_output_prior(_class_shares(data))
     stopping = None
     if config["patience"] is not None:
@@ -442,7 +446,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "epochs": (_whole(1), 50, "N", "length of the run"),
     "lr": (float, 4e-3, "X", "the highest learning rate"),
     "batch_size": (_whole(1), 4, "N", "images a step"),
-    "scheduler": (_one_of(*SCHEDULES), "warmup_cosine", "NAME", f"one of {', '.join(SCHEDULES)}"),
+    "scheduler": (_one_of(*SCHEDULES), "cosine", "NAME", f"one of {', '.join(SCHEDULES)}"),
     "patience": (_whole(0), None, "N", "stop after so many epochs without a better validation Dice (default: never)"),
     "loss": (_one_of(*LOSSES), "compound", "NAME", f"one of {', '.join(LOSSES)}"),
     "size": (_whole(1), None, "N", "longer side of the images in pixels (default: 256, or the set's own)"),

@@ -61,6 +61,8 @@ class UNet(nn.Module):
             crops the output back); "valid" is the paper's: unpadded convolutions, the output is smaller than the input.
         upsample: "transpose" (learned 2x2 up-convolution, the paper's), "bilinear" or "nearest".
         dropout: probability of dropout at the end of the contracting path (paper, section 3.1), in [0, 1).
+        standardise: bring each image to mean 0 and standard deviation 1 first (the z-score of ``02a_data``, image by
+            image), so that dark and bright pictures look alike. Not where the absolute value tells the classes apart.
 
     Shape:
         input (N, in_channels, H, W) float -> output (N, num_classes, H, W); with ``padding="valid"`` the output is
@@ -82,6 +84,7 @@ class UNet(nn.Module):
         padding: str = "same",
         upsample: str = "transpose",
         dropout: float = 0.0,
+        standardise: bool = False,
     ):
         super().__init__()
         self.config = {
@@ -93,6 +96,7 @@ class UNet(nn.Module):
             "padding": padding,
             "upsample": upsample,
             "dropout": dropout,
+            "standardise": standardise,
         }
         for name in ("in_channels", "num_classes", "base_channels", "depth"):
             if self.config[name] < 1:
@@ -164,6 +168,9 @@ class UNet(nn.Module):
         if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
             raise ValueError(f"UNet takes (N, {channels}, H, W) images with H, W of at least 1, not {tuple(x.shape)}")
         height, width = x.shape[-2:]
+        if self.config["standardise"]:
+            variance, mean = torch.var_mean(x.float(), dim=(1, 2, 3), keepdim=True, correction=0)
+            x = (x - mean) * (variance + 1e-4).rsqrt()  # a picture of one grey becomes 0, and not noise
         if self.padding == "same":
             x, (top, left) = self._pad(x)
         else:
