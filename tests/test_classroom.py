@@ -126,6 +126,38 @@ def test_what_was_replayed_is_remembered(board, folder, monkeypatch):
         make_board(folder, finalists=4)
 
 
+def test_runs_are_told_as_they_end_and_the_longest_begin_first(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("UNETLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(classroom, "cores", lambda: 1)
+    game = json.dumps(read_hand(folder / "00.json").game)
+    jobs, told = [classroom.Job(game, seed=0, epochs=epochs) for epochs in (1, 3, 2)], []
+
+    def progress(runs, stage, total):
+        told.append((stage, total))
+        for future in runs:
+            told.append(len(future.result().val_dice))
+            yield future
+
+    assert {job.epochs: len(curve.val_dice) for job, curve in run_all(jobs, progress, "replays").items()} == {
+        1: 1,
+        2: 2,
+        3: 3,
+    }
+    assert told == [("replays", 3), 3, 2, 1]
+    assert len(run_all(jobs, progress)) == 3 and len(told) == 4  # remembered: nothing to tell
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a system that does not pin processes to cores")
+def test_no_more_cores_than_the_process_may_use():
+    mine = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(mine)})
+        assert classroom.cores() == 1
+    finally:
+        os.sched_setaffinity(0, mine)
+    assert classroom.cores() == len(mine)
+
+
 def test_the_command(folder, board, tmp_path, capsys):
     code, out, err = command(capsys, "class", folder, "--finalists", 4, "--out", tmp_path / "board.html")
     assert code == 0 and err == ""
@@ -290,3 +322,18 @@ def test_the_picture_shows_every_hand_and_fits_a_projector(board):
     width, height = np.frombuffer(png[16:24], ">u4")
     assert width > 1900 and 1.5 < width / height < 2
     assert "alt=" in to_html(board, png)
+
+
+def test_the_legend_names_the_best_hands_by_rank(board):
+    texts = [text.get_text() for text in draw(board).axes[0].get_legend().get_texts()]
+    hands = [row.label for row in board.finalists if row.is_hand]
+    assert texts[:3] == hands[:3] and set(texts[3:]) == {"other hands", "schedules"}
+
+
+def test_one_failed_run_does_not_press_the_others_together(board):
+    final = draw(a_board(board, Ada=(0.90, 0.92, 0.895), Bob=(0.85, 0.0, 0.84), _cosine=(0.86, 0.88, 0.87))).axes[2]
+    low, high = final.get_xlim()
+    assert 0.7 < low < 0.84 and 0.92 < high < 0.95
+    assert [text.get_text() for text in final.texts] == ["◀ 0.00"]
+    final = draw(a_board(board, Ada=(0.90, 0.92, 0.895), Bob=(0.85, 0.8, 0.84), _cosine=(0.86, 0.88, 0.87))).axes[2]
+    assert final.get_xlim()[0] < 0.8 and not final.texts

@@ -165,9 +165,11 @@ def _draw_runs(dice: Axes, rate: Axes, board: Board) -> None:
         rate.plot(np.arange(len(row.curve.lr)) / per_epoch, row.curve.lr, drawstyle="steps-post", **look)
     last = board.game["epochs"]
     dice.set(title="Validation Dice, on the own seed", xlim=(0, last), ylim=(0, 1))
-    handles, labels = dice.get_legend_handles_labels()
-    # The coloured ones are drawn last, and named first.
-    dice.legend(handles[::-1], labels[::-1], loc="lower right", frameon=True, framealpha=0.85, edgecolor="none")
+    # The coloured ones are drawn last, and named first, by rank.
+    handles = dict(zip(*dice.get_legend_handles_labels()[::-1], strict=True))
+    labels = [label for label in colours if label in handles] + [label for label in handles if label not in colours]
+    lines = [handles[label] for label in labels]
+    dice.legend(lines, labels, loc="lower right", frameon=True, framealpha=0.85, edgecolor="none")
     rate.set(title="Learning rate (log)", xlabel="epoch", xlim=(0, last), yscale="log")
     for axis in (dice, rate):
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -181,6 +183,7 @@ def _batch(board: Board) -> int:
 
 def _draw_final(axis: Axes, board: Board) -> None:
     rows, first, colours = board.finalists, board.finalists[0], _colours(board)
+    low, high = _window(rows)
     axis.axvspan(min(first.finals), max(first.finals), color="#F0E442", alpha=0.45, linewidth=0)
     for place, row in enumerate(rows):
         colour = colours.get(row.label, "#333333" if row.is_hand else _SCHEDULE)
@@ -188,13 +191,26 @@ def _draw_final(axis: Axes, board: Board) -> None:
         axis.plot([min(row.finals), max(row.finals)], [place, place], color=colour, linewidth=4, linestyle=style)
         axis.plot(row.finals, [place] * len(row.finals), "o", color=colour, markersize=11, alpha=0.8)
         axis.plot([row.mean], [place], "|", color="black", markersize=26, markeredgewidth=3)
+        if min(row.finals) < low:  # a run that failed, far to the left of all others
+            axis.annotate(f"◀ {min(row.finals):.2f}", (low, place), (4, 12), textcoords="offset points", color=colour)
     labels = [_short(row.label) for row in rows]
     axis.set_yticks(range(len(rows)), labels)
     for tick, row in zip(axis.get_yticklabels(), rows, strict=True):
         tick.set(weight="bold" if row in board.tied else "normal", style="normal" if row.is_hand else "italic")
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set(title=f"The final: {len(board.seeds)} seeds nobody played", xlabel="best validation Dice (stroke: mean)")
+    axis.set(title=f"The final: {len(board.seeds)} seeds nobody played", xlim=(low, high))
+    axis.set_xlabel("best validation Dice (stroke: mean; yellow: the first's spread)")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.grid(axis="y", visible=False)
+
+
+def _window(rows: list[Row]) -> tuple[float, float]:
+    """The stretch of Dice to show: all middle runs, and the others unless they would press these together."""
+    lowest, highest = min(min(row.finals) for row in rows), max(max(row.finals) for row in rows)
+    middle = min(float(np.median(row.finals)) for row in rows)
+    low = max(lowest, middle - max(highest - middle, 0.02))
+    margin = 0.05 * max(highest - low, 0.02)
+    return low - margin, highest + margin
 
 
 def _short(label: str, length: int = 24) -> str:

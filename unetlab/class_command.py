@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from unetlab.checkpoint import write_atomically
 from unetlab.class_board import picture, to_html, to_text
-from unetlab.classroom import make_board, one_line
+from unetlab.classroom import cores, make_board, one_line
 
 
 def class_mode(options) -> int:
@@ -27,6 +27,6 @@ def class_mode(options) -> int:
     return 0
 
 
-def _bar(runs, total: int):
-    """A bar over the runs, where a terminal can redraw it."""
-    return tqdm(runs, "replays", total, unit="run", leave=False, disable=None, file=sys.stderr)
+def _bar(runs, stage: str, total: int):
+    """A bar over the runs with the time left, where a terminal can redraw it."""
+    return tqdm(runs, f"{stage} on {cores()} cores", total, unit="run", leave=False, disable=None, file=sys.stderr)

@@ -117,13 +117,14 @@ class Board:
         return sum(row.is_hand for row in self.finalists + self.others)
 
 
-def make_board(folder: str | Path, finalists: int = 8, progress: Callable[[Iterable, int], Iterable] = None) -> Board:
+def make_board(folder: str | Path, finalists: int = 8, progress: Callable[..., Iterable] | None = None) -> Board:
     """Collect the hands of a folder and compare them.
 
     Args:
         folder: with the files, subfolders included.
         finalists: so many hands go into the final.
-        progress: wraps the runs that are being made and gets their number, to show how far it is (as ``tqdm`` does).
+        progress: called as ``progress(runs, stage, total)``, gives the runs back one by one as they are finished, and shows
+            how far it is (as ``tqdm`` does). The stages are "replays" and "the final".
 
     Raises:
         ValueError: no folder, no hand in it that can be replayed.
@@ -134,7 +135,7 @@ def make_board(folder: str | Path, finalists: int = 8, progress: Callable[[Itera
     game = next(iter(hands.values())).game
     text = json.dumps(game, sort_keys=True)
     played = {path: Job(text, hand.seed, hand.epochs, hand.moves) for path, hand in hands.items()}
-    curves = run_all(played.values(), progress)
+    curves = run_all(played.values(), progress, "replays")
     notes = {}
     for path, hand in hands.items():
         try:
@@ -159,7 +160,7 @@ def make_board(folder: str | Path, finalists: int = 8, progress: Callable[[Itera
         for row in rows[:finalists]
         for seed in seeds
     }
-    curves |= run_all([*again.values(), *rivals.values()], progress)
+    curves |= run_all([*again.values(), *rivals.values()], progress, "the final")
     final, others = [], rows[finalists:]
     for row in rows[:finalists]:
         runs = [curves[again[row.file, seed]] for seed in seeds]
@@ -291,8 +292,10 @@ def compare(hand: Hand, replay: "Curve | ValueError") -> str:
     return f"to {gap:.3f} ({where})"
 
 
-def run_all(jobs: Iterable[Job], progress=None) -> "dict[Job, Curve | ValueError]":
+def run_all(jobs: Iterable[Job], progress=None, stage: str = "runs") -> "dict[Job, Curve | ValueError]":
     """Make runs, as many at a time as there are processor cores, one thread each; what was made before is remembered.
+
+    The longest begin first, so that no core waits for a long one at the end.
 
     Raises:
         ValueError: a process ended without an answer.
@@ -301,15 +304,15 @@ def run_all(jobs: Iterable[Job], progress=None) -> "dict[Job, Curve | ValueError
     for job in jobs:
         known = look_up(_key(job))
         results[job] = None if known is None else Curve(**known[0])
-    new = [job for job, result in results.items() if result is None]
+    new = sorted((job for job, result in results.items() if result is None), key=lambda job: -job.epochs)
     if new:
-        workers = min(len(new), os.cpu_count() or 1)
+        workers = min(len(new), cores())
         context = multiprocessing.get_context("spawn")  # a fork of a process in which torch has threads may hang
         with ProcessPoolExecutor(workers, context, initializer=_alone) as pool:
             waiting = {pool.submit(run, job): job for job in new}
             try:
                 done = as_completed(waiting)
-                for future in progress(done, len(new)) if progress else done:
+                for future in progress(done, stage, len(new)) if progress else done:
                     error = future.exception()
                     if isinstance(error, BrokenProcessPool):
                         raise ValueError("a replay ended without an answer; is there enough memory?")
@@ -318,6 +321,11 @@ def run_all(jobs: Iterable[Job], progress=None) -> "dict[Job, Curve | ValueError
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return results
+
+
+def cores() -> int:
+    """How many processor cores this process may use: on a class server fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _alone() -> None:
