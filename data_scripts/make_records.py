@@ -328,19 +328,18 @@ def search_run(seed: int, key: dict, settings: dict) -> dict:
 
 
 QUICK = {"loss": "compound", "batch_size": 4, "lr": 1e-2}
-FALLING = QUICK | {"scheduler": "one_cycle"}
 LEDGER = {  # page, row: the row that it changes, and what is otherwise than in the baseline
     ("01", "as built"): (None, {}),
     ("02c", "Dice in the loss"): ("as built", {"loss": "compound"}),
     ("02c", "batches of 4"): ("Dice in the loss", {"loss": "compound", "batch_size": 4}),
     ("03c", "rate 0.01"): ("batches of 4", QUICK),
-    ("03c", "falling to 0 (one-cycle)"): ("rate 0.01", FALLING),
+    ("03c", "falling to 0 (one-cycle)"): ("rate 0.01", QUICK | {"scheduler": "one_cycle"}),
     ("04b", "constant 0.01, for 36 epochs"): ("rate 0.01", QUICK | {"epochs": 36}),
     ("04b", "the same, patience 5, best kept"): ("constant 0.01, for 36 epochs", QUICK | {"epochs": 36, "patience": 5}),
-    ("05a", "one-cycle, moving average"): ("falling to 0 (one-cycle)", FALLING | {"ema": 0.95}),
-    ("05a", "one-cycle, 8 views"): ("falling to 0 (one-cycle)", FALLING | {"views": 8}),
+    ("05a", "row 4, moving average"): ("rate 0.01", QUICK | {"ema": 0.95}),
+    ("05a", "row 4, 8 views"): ("rate 0.01", QUICK | {"views": 8}),
     ("05c", "batches of 4 alone"): ("as built", {"batch_size": 4}),
-    ("05c", "one-cycle to 0.01 alone"): ("as built", {"lr": 1e-2, "scheduler": "one_cycle"}),
+    ("05c", "rate 0.01 alone"): ("as built", {"lr": 1e-2}),
 }
 
 
