@@ -249,10 +249,8 @@ def test_several_classes_in_colour(unetlab, tmp_path):
     line = ["train", *sources(tmp_path), "--out", tmp_path / "run", *TINY, "--epochs", 1, "--seed", 1]
     code, out, err = unetlab(*line, "--classes", 3)
     assert code == 0 and "3 channels; background, class 1, class 2" in out
-    assert (
-        read(tmp_path / "run/config.json")["model"] | {"in_channels": 3, "num_classes": 3}
-        == read(tmp_path / "run/config.json")["model"]
-    )
+    network = read(tmp_path / "run/config.json")["model"]
+    assert (network["in_channels"], network["num_classes"], network["standardise"]) == (3, 3, False)
     code, _, _ = unetlab("predict", "--run", tmp_path / "run", "--images", tmp_path / "images", "--out", tmp_path / "p")
     with Image.open(tmp_path / "p/00.png") as mask:
         assert mask.mode == "P" and set(np.unique(mask)) <= {0, 1, 2}
