@@ -10,8 +10,6 @@ from nbformat import from_dict
 from nbgrader.converters import Autograde
 from nbgrader.preprocessors import OverwriteCells
 
-SECONDS = 60  # for one cell; the longest of a lab computes for about ten
-
 
 class PutBackCells(OverwriteCells):
     """Restores what a pupil changed or deleted of the tests; nbgrader's own fails if the answer before is gone too."""
@@ -51,14 +49,12 @@ c.Autograde.sanitize_preprocessors = [
     PutBackCells if each is OverwriteCells else each for each in preprocessors("sanitize_preprocessors")
 ]
 c.PutBackCells.add_missing_cells = True
-c.Execute.timeout = SECONDS
+c.Execute.timeout = 60  # seconds for one cell; the longest of a lab computes for about ten
 c.Execute.interrupt_on_timeout = True  # the cell gets no points, the next one is run
 c.Execute.error_on_timeout = {
     "ename": "Timeout",
     "evalue": "this cell ran too long and was interrupted",
-    "traceback": [
-        f"Timeout: this cell ran for more than {SECONDS} seconds and was interrupted: a loop without an end?"
-    ],
+    "traceback": ["Timeout: this cell ran too long and was interrupted: a loop without an end?"],
 }
-# One line of each error, the reason: a traceback would print the hidden tests into the feedback.
+# One line of each error, the reason, and not a traceback through the tests.
 c.Execute.extra_arguments = ["--HistoryManager.hist_file=:memory:", "--InteractiveShell.xmode=Minimal"]

