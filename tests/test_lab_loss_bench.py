@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lab_records import dead_text, series, touch
+from PIL.ImageColor import getrgb
 
 from unetlab.lab.loss_bench import (
     GAP,
@@ -17,7 +18,6 @@ from unetlab.lab.loss_bench import (
     TRUTHS,
     LossBench,
     Shape,
-    _rgb,
     diverging,
     measure,
     pixel_pulls,
@@ -112,7 +112,7 @@ def test_a_step_along_the_pull_lowers_each_loss():
 
 def test_colours_of_the_pulls():
     picture = diverging(np.array([[-2.0, -1.0, 0.0, 1.0]]), 1.0)[0]
-    assert picture.tolist() == [_rgb(LOWERED).tolist()] * 2 + [[255] * 3, _rgb(RAISED).tolist()]
+    assert picture.tolist() == [list(getrgb(LOWERED))] * 2 + [[255] * 3, list(getrgb(RAISED))]
     assert (diverging(np.zeros((2, 2)), 0.0) == 255).all()
 
 
@@ -158,7 +158,7 @@ def test_scales_are_shared_or_each_its_own(bench):
     assert (tile == 255).all()  # on one scale the pull of Dice cannot be seen
     touch(bench, "same_scale", False)
     tile = np.frombuffer(bench._instrument.strip, np.uint8).reshape(SIDE, -1, 3)[:, dice]
-    assert (tile == _rgb(LOWERED)).all(-1).any()
+    assert (tile == getrgb(LOWERED)).all(-1).any()
 
 
 def test_text_where_widgets_are_dead(bench):

@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from matplotlib import pyplot as plt
-from PIL import Image
+from PIL import Image, ImageColor
 
 from unetlab import checkpoint, parallel, plots
 from unetlab.augment import AUGMENTATIONS, make_augment
@@ -311,7 +311,7 @@ def predict(options) -> int:
             logits = F.interpolate(model(batch), size=image.shape[:2], mode="bilinear")
             ids = class_ids(logits)[0].to("cpu", torch.uint8).numpy()
         mask = Image.fromarray(ids)
-        mask.putpalette([int(colour[k : k + 2], 16) for colour in colours for k in (1, 3, 5)])
+        mask.putpalette([value for colour in colours for value in ImageColor.getrgb(colour)])
         target.parent.mkdir(parents=True, exist_ok=True)
         (mask.convert("L") if len(colours) == 2 else mask).save(target)
     for line in notes.lines():

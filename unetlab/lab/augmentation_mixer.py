@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL.ImageColor import getrgb
 from torch import Tensor
 
 from unetlab.augment import Augment
@@ -71,7 +72,7 @@ def picture_of(images: Tensor, masks: Tensor) -> np.ndarray:
         edge[:, 1:] |= inside[:, 1:] != inside[:, :-1]
         edge[1:] |= inside[1:] != inside[:-1]
         tile = np.ascontiguousarray(tile.transpose(1, 2, 0))
-        tile[edge] = [int(MISS[i : i + 2], 16) for i in (1, 3, 5)]
+        tile[edge] = getrgb(MISS)
         tiles += [tile, np.full((len(tile), GAP, 3), 128, np.uint8)]
     return np.concatenate(tiles[:-1], axis=1)
 

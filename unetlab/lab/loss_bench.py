@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL.ImageColor import getrgb
 from torch import Tensor
 
 from unetlab.lab.instrument import Curves, Instrument
@@ -95,12 +96,8 @@ def pixel_pulls(logits: Tensor, mask: Tensor) -> dict[str, np.ndarray]:
 def diverging(values: np.ndarray, scale: float) -> np.ndarray:
     """White at 0, orange up to ``scale``, blue down to ``-scale``: (H, W) -> uint8 (H, W, 3)."""
     share = np.clip(values / scale if scale else values, -1, 1)[..., None]
-    end = np.where(share > 0, _rgb(RAISED), _rgb(LOWERED))
+    end = np.where(share > 0, getrgb(RAISED), getrgb(LOWERED))
     return (255 + np.abs(share) * (end - 255.0)).round().astype(np.uint8)
-
-
-def _rgb(colour: str) -> np.ndarray:
-    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
 
 
 class LossBench:

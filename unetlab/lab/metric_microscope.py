@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL.ImageColor import getrgb
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import Tensor
 
@@ -230,7 +231,7 @@ def _mosaic(predictions: list[Tensor], truths: list[Tensor], chosen: int) -> np.
     """Five tiles in a row, each in a frame; the chosen one's is sky blue."""
     wide = SIDE + 2 * GAP
     strip = np.full((wide, len(truths) * wide, 3), 255, np.uint8)
-    strip[:, chosen * wide : (chosen + 1) * wide] = [int(SKY[i : i + 2], 16) for i in (1, 3, 5)]
+    strip[:, chosen * wide : (chosen + 1) * wide] = getrgb(SKY)
     for i, (guess, truth) in enumerate(zip(predictions, truths, strict=True)):
         tile = error_map(truth[None].numpy().astype(float), truth, guess)
         strip[GAP:-GAP, i * wide + GAP : (i + 1) * wide - GAP] = (255 * tile).round()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL.ImageColor import getrgb
 
 from unetlab.data_check import near_identical
 from unetlab.datasets import Split, split_by_group
@@ -87,17 +88,13 @@ def picture_of(photos: Split, parts: np.ndarray, torn: list[str]) -> np.ndarray:
         block = np.full((VIEWS * cell + 2 * GAP, SHOTS * cell + GAP, 3), 128, np.uint8)
         for k in range(VIEWS * SHOTS):
             y, x = k // SHOTS * cell, k % SHOTS * cell + GAP // 2
-            block[y : y + cell, x : x + cell] = _rgb(PARTS[parts[start + k]])
+            block[y : y + cell, x : x + cell] = getrgb(PARTS[parts[start + k]])
             grey = photos.images[start + k, 0].numpy()
             block[y + FRAME : y + FRAME + SIDE, x + FRAME : x + FRAME + SIDE] = grey[..., None]
         if photos.groups[start] in torn:
-            block[-GAP:, GAP // 2 : -(GAP // 2)] = _rgb(TORN)
+            block[-GAP:, GAP // 2 : -(GAP // 2)] = getrgb(TORN)
         blocks.append(block)
     return np.concatenate(blocks, axis=1)
-
-
-def _rgb(colour: str) -> list[int]:
-    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
 class SplitInspector:
