@@ -1,4 +1,4 @@
-"""The moving average of the weights: its formula, its buffers, its limits."""
+"""The moving average of a network: its formula, its buffers, its limits."""
 
 import pytest
 import torch
@@ -37,14 +37,17 @@ def test_formula():
         torch.testing.assert_close(average.double(), value, rtol=1e-5, atol=1e-5)
 
 
-def test_buffers_are_copied():
+def test_batchnorm_statistics_are_averaged_too_and_its_counters_copied():
     model, ema = moving_model()
-    for _ in range(3):
+    name = "encoder.0.1.running_mean"
+    expected = model.state_dict()[name].clone()
+    for n in range(3):
         stir(model)
-    ema.update(model)
-    buffers = dict(ema.module.named_buffers())
-    assert buffers and all(torch.equal(buffers[name], value) for name, value in model.named_buffers())
-    assert buffers["encoder.0.1.num_batches_tracked"] == 3
+        ema.update(model)
+        weight = (1 + n) / (10 + n)
+        expected = weight * expected + (1 - weight) * model.state_dict()[name]
+    torch.testing.assert_close(ema.module.state_dict()[name], expected)
+    assert ema.module.state_dict()["encoder.0.1.num_batches_tracked"] == 3
 
 
 def test_it_is_a_copy_for_evaluation():

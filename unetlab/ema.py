@@ -30,9 +30,11 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the network's weights; buffers (BatchNorm statistics) are copied."""
+        """Move the average towards the network: its weights, and the BatchNorm statistics that belong to them."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
-        for average, current in zip(self.module.buffers(), model.buffers(), strict=True):
+        pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
+        numbers, counters = ([p for p in pairs if p[0].is_floating_point() is kind] for kind in (True, False))
+        torch._foreach_lerp_(*map(list, zip(*numbers, strict=True)), 1 - decay)
+        for average, current in counters:
             average.copy_(current)
