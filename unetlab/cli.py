@@ -224,6 +224,7 @@ def _make_trainer(config: dict, data: Dataset) -> Trainer:
         early_stopping=stopping,
         augment=make_augment(config["augment"], crop),
         grad_clip=1.0,
+        ema=0.9,  # of about ten steps: the score of an epoch is then less a matter of its last step
         device=_available(config["device"]),
         **{name: config[name] for name in names},
     )
@@ -260,6 +261,7 @@ def _report(run_dir: Path, data: Dataset, trainer: Trainer) -> int:
     if best.exists():
         weights, about = checkpoint.load_weights(best)
         checkpoint.put_weights(trainer.model, weights, best)
+        trainer.ema = None  # these weights are scored, not the average of the last steps
         scores, count = trainer.evaluate(data.val), len(data.val)
         figure = plots.plot_predictions(
             data.val.images,
