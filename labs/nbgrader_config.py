@@ -45,6 +45,12 @@ c.CourseDirectory.course_id = "unetlab"
 c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("not attempted")'}
 c.ClearSolutions.text_stub = "*Your answer in place of this line.*"
 
+# Whose file it is, from its name in the archive of Moodle (Ada Lovelace_417_assignsubmission_file/lab2.ipynb) or of
+# Canvas (lovelaceada_1201_88301_lab2.ipynb). Moodle's number stays in the name: two may be called Ada Lovelace.
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*[/\\](?P<student_id>[^/\\]+?)(_assignsubmission_file[/\\_]+|_(LATE_)?\d+_\d+_)(?P<file_id>lab\d)"
+)
+
 c.Autograde.sanitize_preprocessors = [
     PutBackCells if each is OverwriteCells else each for each in preprocessors("sanitize_preprocessors")
 ]

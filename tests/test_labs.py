@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +16,8 @@ from lab_answers import WRONG
 pytest.importorskip("nbgrader", reason="nbgrader is not here: pip install -e '.[labs]'")
 
 from nbgrader.api import Gradebook
-from nbgrader.apps import NbGraderAPI
+from nbgrader.apps import NbGraderAPI, ZipCollectApp
+from nbgrader.coursedir import CourseDirectory
 from traitlets.config.loader import PyFileConfigLoader
 
 ROOT = Path(__file__).parent.parent
@@ -168,13 +170,19 @@ def train_less(notebook, lab, kind):
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(code))
 
 
+def settings(folder):
+    """The settings of the repository, for a course folder of the test's own."""
+    config = PyFileConfigLoader("nbgrader_config.py", path=str(ROOT / "labs")).load_config()
+    config.CourseDirectory.root = str(folder)
+    return config
+
+
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     """A course folder in which everything was released, submitted, graded and explained, with the repository's settings."""
     folder = tmp_path_factory.mktemp("labs")
     shutil.copytree(ROOT / "labs/source", folder / "source")
-    config = PyFileConfigLoader("nbgrader_config.py", path=str(ROOT / "labs")).load_config()
-    config.CourseDirectory.root = str(folder)
+    config = settings(folder)
     hangs = cells_of(read("lab2"))["steps-rest"].source  # the one cell that is not waited for
     config.Execute.timeout_func = lambda cell: 3 if cell.source == hangs else 120
     with pytest.MonkeyPatch.context() as patch:
@@ -193,6 +201,30 @@ def course(tmp_path_factory):
         done += [api.generate_feedback(chapter, "*") for chapter in CHAPTERS.values()]
     assert all(each["success"] for each in done), [each.get("error") for each in done if not each["success"]]
     return folder
+
+
+def test_files_of_a_learning_platform_are_sorted_by_pupil(tmp_path):
+    delivered = {
+        "Ada Lovelace_417_assignsubmission_file/lab2.ipynb": "Ada Lovelace_417",
+        "Ada Lovelace_455_assignsubmission_file_/lab2 (1).ipynb": "Ada Lovelace_455",
+        "Bob O'Hara_433_assignsubmission_file_lab2.ipynb": "Bob O'Hara_433",
+        "mullerzoe_1201_88301_lab2.ipynb": "mullerzoe",
+        "latecomer_LATE_1202_88302_lab2-1.ipynb": "latecomer",
+        "Wrong Name_470_assignsubmission_file/homework.ipynb": None,
+        "Wrong File_471_assignsubmission_file/lab2.pdf": None,
+    }
+    archive = tmp_path / "downloaded/chapter2/archive"
+    archive.mkdir(parents=True)
+    with zipfile.ZipFile(archive / "all of them.zip", "w") as file:
+        for name in delivered:
+            file.writestr(name, "{}")
+    config = settings(tmp_path)
+    place = CourseDirectory(config=config)
+    place.assignment_id = "chapter2"
+    ZipCollectApp(config=config, coursedir=place).start()
+    collected = {path.parts[-3] for path in tmp_path.glob("submitted/*/chapter2/lab2.ipynb")}
+    assert collected == set(filter(None, delivered.values()))
+    assert len(list(tmp_path.glob("submitted/**/*.*"))) == len(collected)
 
 
 def marks(course, lab, kind):
