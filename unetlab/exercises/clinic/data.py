@@ -48,8 +48,8 @@ def rims(seed):
 
 @sick_if(lambda run: run["report"]["pixel accuracy"] > 0.97 and run["report"]["Dice"] < 0.05)
 def all_black(seed):
-    images, masks = pictures(8, seed, size=32, foreground=0.02, contrast=0.5)
-    net = UNet(base_channels=4, depth=2)
+    images, masks = pictures(8, seed, size=32, foreground=0.01, contrast=0.5)
+    net = UNet(base_channels=8, depth=2)
     weight = None  # fix: weight = torch.tensor(20.0)
     loss_function = nn.BCEWithLogitsLoss(pos_weight=weight)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)

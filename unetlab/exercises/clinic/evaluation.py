@@ -63,7 +63,7 @@ def rising_loss(seed):
     optimizer = torch.optim.Adam(net.parameters(), lr=0.03)
     loss_function = nn.BCEWithLogitsLoss()
     losses, val_loss, val_dice = [], [], []
-    for _ in range(30):
+    for _ in range(45):
         losses += fit(net, optimizer, loss_function, images, masks, steps=2)
         with torch.no_grad():
             outputs = net(new_images)

@@ -32,7 +32,7 @@ def slow_after_epoch_one(seed):
 @sick_if(lambda run: abs(run["report"]["Dice of image 1, alone"] - run["report"]["Dice of it beside 7 others"]) > 1e-3)
 def company(seed):
     images, masks = pictures(8, seed, groups=8, group_shift=0.5)
-    net = UNet(base_channels=4, depth=2)
+    net = UNet(base_channels=8, depth=2)
     loss_function = nn.BCEWithLogitsLoss()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
     losses = fit(net, optimizer, loss_function, images, masks, steps=30)
@@ -49,7 +49,7 @@ def company(seed):
 @sick_if(lambda run: run["report"]["Dice in training mode"] - run["report"]["Dice in evaluation mode"] > 0.03)
 def good_only_in_training(seed):
     images, masks = pictures(8, seed)
-    net = UNet(base_channels=4, depth=2)
+    net = UNet(base_channels=8, depth=2)
     loss_function = nn.BCEWithLogitsLoss()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
     losses = fit(net, optimizer, loss_function, images, masks, steps=8)

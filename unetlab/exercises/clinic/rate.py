@@ -73,7 +73,7 @@ def never_fires(seed):
 @sick_if(lambda run: run.rates[-1] < run.rates[0] / 100)
 def fading(seed):
     images, masks = pictures(8, seed)
-    net = UNet(base_channels=4, depth=2)
+    net = UNet(base_channels=8, depth=2)
     loss_function = nn.BCEWithLogitsLoss()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     options = {}  # fix: options = {"mode": "max"}

@@ -31,7 +31,7 @@ def too_soon(seed):
 @sick_if(lambda run: run["report"]["Dice of the restored network"] < max(run["val_dice"]) - 0.1)
 def backwards(seed):
     images, masks = pictures(8, seed)
-    net = UNet(base_channels=4, depth=2)
+    net = UNet(base_channels=8, depth=2)
     loss_function = nn.BCEWithLogitsLoss()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.03)
     mode = "min"  # fix: mode = "max"
@@ -101,7 +101,7 @@ def best_is_last(seed):
 @sick_if(lambda run: run["report"]["checkpoints written"] == 0)
 def nothing_kept(seed):
     images, masks = pictures(8, seed)
-    net = UNet(base_channels=4, depth=2)
+    net = UNet(base_channels=8, depth=2)
     loss_function = nn.BCEWithLogitsLoss()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.03)
     monitor = "val_dice_score"  # fix: monitor = "val_dice"
