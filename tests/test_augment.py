@@ -192,6 +192,25 @@ def test_brightness_and_contrast_strength():
     assert 1 / 1.5 - 1e-3 <= gain.min() < 0.7 and 1.45 < gain.max() <= 1.5 + 1e-3
 
 
+def test_a_share_of_the_images_is_distorted_and_the_others_keep_every_pixel():
+    image, mask = (
+        torch.rand(1, 1, 16, 16, generator=generator(1)),
+        torch.randint(2, (1, 16, 16), generator=generator(1)),
+    )
+    images, masks = image.expand(400, 1, 16, 16), mask.expand(400, 16, 16)
+    everything = ul.Augment(rotate=30, scale=0.3, shift=0.2, elastic=3, brightness=0.1, contrast=0.2, probability=0.3)
+    views, ids = everything(images, masks, generator())
+    as_they_were = (views - image).abs().amax((1, 2, 3)) < 1e-5
+    assert 0.62 < as_they_were.float().mean() < 0.78  # five standard deviations of a binomial are 0.11
+    assert torch.equal(ids[as_they_were], masks[as_they_were])
+    exact = replace(everything, flip=True, turn=True, probability=0)
+    views, _ = exact(image.expand(50, 1, 16, 16), mask.expand(50, 16, 16), generator())
+    turned = torch.stack([torch.rot90(side, k, (-2, -1)) for side in (image[0], image[0].flip(-1)) for k in range(4)])
+    torch.testing.assert_close(
+        (views[:, None] - turned).abs().amax((2, 3, 4)).amin(1), torch.zeros(50), rtol=0, atol=1e-5
+    )
+
+
 def test_images_of_a_batch_differ():
     image = torch.rand(1, 1, 16, 16).expand(20, 1, 16, 16)
     views, _ = AUGMENTATIONS["standard"](image, torch.zeros(20, 16, 16), generator())
@@ -246,10 +265,17 @@ def test_names():
         ul.make_augment("heavy")
 
 
-@pytest.mark.parametrize("option", ["rotate", "scale", "shift", "elastic", "brightness", "contrast", "crop"])
+@pytest.mark.parametrize(
+    "option", ["rotate", "scale", "shift", "elastic", "brightness", "contrast", "crop", "probability"]
+)
 def test_negative_strength(option):
     with pytest.raises(ValueError, match=rf"Augment\({option}=-1\): must be at least 0"):
         ul.Augment(**{option: -1})
+
+
+def test_a_probability_above_one():
+    with pytest.raises(ValueError, match=r"Augment\(probability=1.5\): must be at most 1"):
+        ul.Augment(probability=1.5)
 
 
 def test_images_that_do_not_fit():
@@ -264,7 +290,7 @@ def test_the_views_do_not_depend_on_how_a_batch_is_shared(shares):
     """Several processes with a slice each (one may be empty) see what one process sees."""
     images = torch.rand(5, 2, 16, 16, generator=torch.Generator().manual_seed(0))
     masks = (images[:, 0] > 0.5).to(torch.uint8)
-    everything = ul.Augment(True, True, 30, 0.2, 0.1, 2, 0.1, 0.2, crop=12)
+    everything = ul.Augment(True, True, 30, 0.2, 0.1, 2, 0.1, 0.2, crop=12, probability=0.5)
     whole = everything(images, masks, torch.Generator().manual_seed(3))
     parts = []
     for first, end in zip(shares, shares[1:], strict=False):

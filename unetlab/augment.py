@@ -28,9 +28,12 @@ class Augment:
         brightness: largest offset, on the [0, 1] scale of the image.
         contrast: largest change of the gain around the image's mean, log-uniform like ``scale``.
         crop: side in pixels of a square window cut at random (at the original resolution); None for the whole image.
+        probability: share of the images that are distorted. The others are flipped, turned by quarters and cropped, which
+            moves pixels but mixes none: so the network also sees pictures as sharp as those it will be asked about.
 
     Raises:
-        ValueError: a negative strength; ``turn`` on images that are not square; a crop larger than the image.
+        ValueError: a negative strength; a probability above 1; ``turn`` on images that are not square; a crop larger
+            than the image.
     """
 
     flip: bool = False
@@ -42,11 +45,14 @@ class Augment:
     brightness: float = 0.0
     contrast: float = 0.0
     crop: int | None = None
+    probability: float = 1.0
 
     def __post_init__(self):
         for name, value in asdict(self).items():
             if value is not None and value < 0:
                 raise ValueError(f"Augment({name}={value}): must be at least 0")
+        if self.probability > 1:
+            raise ValueError(f"Augment(probability={self.probability}): must be at most 1")
 
     @torch.no_grad()
     def __call__(
@@ -58,7 +64,7 @@ class Augment:
         share a batch, each passes its own images, and says that they are ``first`` to ``first + N - 1`` of ``batch``:
         then every image gets the view that it would get in one process.
         """
-        draw = _Draws(generator, len(images), batch or len(images), first)
+        draw = _Draws(generator, len(images), batch or len(images), first, self.probability)
         grid = self._grid(images, draw)
         if grid is not None:
             images = F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
@@ -98,7 +104,7 @@ class Augment:
         x = torch.arange(out_w, device=images.device) - (out_w - 1) / 2
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(n, out_h, out_w, 2)
         if self.elastic:
-            coarse = draw.normal(2, 3, 3) * self.elastic
+            coarse = draw.normal(self.elastic, 2, 3, 3)
             smooth = F.interpolate(coarse, size=(out_h, out_w), mode="bicubic", align_corners=True)
             pixels = pixels + smooth.movedim(1, -1)
         pixels = pixels @ matrix.transpose(1, 2)[:, None]  # one product a row of pixels
@@ -106,33 +112,42 @@ class Augment:
             room = _pair(width - out_w, height - out_h, images)
             pixels = pixels + ((draw.share(2) * (room + 1)).floor() - room / 2)[:, None, None]
         if self.shift:
-            pixels = pixels + ((draw.share(2) * 2 - 1) * self.shift * 2 * half)[:, None, None]
+            pixels = pixels + (draw.uniform(self.shift, 2) * 2 * half)[:, None, None]
         return pixels / half
 
 
 class _Draws:
-    """Random numbers for images ``first`` to ``first + n - 1`` of a batch: drawn for all of it, and cut."""
+    """Random numbers for images ``first`` to ``first + n - 1`` of a batch: drawn for all of it, and cut.
 
-    def __init__(self, generator: torch.Generator, n: int, batch: int, first: int):
+    Distortions (uniform, log_uniform, normal) are those of a share ``probability`` of the images, and 0 for the others.
+    """
+
+    def __init__(self, generator: torch.Generator, n: int, batch: int, first: int, probability: float):
         self.generator, self.batch, self.own = generator, batch, slice(first, first + n)
+        self.distorted = self.share() < probability if probability < 1 else torch.ones(n, device=generator.device)
 
     def share(self, *shape: int) -> Tensor:
         """Uniform in [0, 1): (n, *shape)."""
         return torch.rand((self.batch, *shape), generator=self.generator, device=self.generator.device)[self.own]
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn((self.batch, *shape), generator=self.generator, device=self.generator.device)[self.own]
 
     def whole(self, below: int, *shape: int) -> Tensor:
         """Whole numbers from 0 to ``below - 1``."""
         size = (self.batch, *shape)
         return torch.randint(below, size, generator=self.generator, device=self.generator.device)[self.own]
 
-    def uniform(self, limit: float) -> Tensor:
-        return (self.share() * 2 - 1) * limit
+    def normal(self, deviation: float, *shape: int) -> Tensor:
+        size = (self.batch, *shape)
+        drawn = torch.randn(size, generator=self.generator, device=self.generator.device)[self.own]
+        return self._of_the_distorted(drawn * deviation)
+
+    def uniform(self, limit: float, *shape: int) -> Tensor:
+        return self._of_the_distorted((self.share(*shape) * 2 - 1) * limit)
 
     def log_uniform(self, limit: float) -> Tensor:
         return torch.exp(self.uniform(math.log1p(limit)))
+
+    def _of_the_distorted(self, drawn: Tensor) -> Tensor:
+        return drawn * self.distorted.view(-1, *[1] * (drawn.dim() - 1))
 
 
 def _pair(x: float, y: float, like: Tensor) -> Tensor:
