@@ -168,7 +168,8 @@ def make_augment(name: str, crop: int | None = None) -> Augment | None:
     """An augmentation by name, with an optional random crop in pixels.
 
     "standard" takes no symmetry for granted: it turns half of the pictures a little, zooms, and changes the light. "flips"
-    mirrors and makes quarter turns, "elastic" does all of it and bends: both are for pictures that are as likely the other way round.
+    mirrors and makes quarter turns, "elastic" does all of it and bends: both are for pictures that are as likely the
+    other way round.
 
     Raises:
         ValueError: an unknown name.
