@@ -1,11 +1,14 @@
-"""What a class costs a machine: N kernels at once, each runs a notebook until it shows its first picture. Linux only.
+"""What a class costs a machine: N kernels at once, each with a hand on its live lab. Linux only.
 
-    python benchmarks/classroom.py [--pupils 1 2 4 8] [--limit 1200] [--notebook notebooks/03d_live_learning_rate.ipynb]
+    python benchmarks/classroom.py [--pupils 1 2 4 8] [--moves 10] [--limit 1200]
+
+Each kernel runs notebook 03d until its first picture. When all have come so far, or given up, each presses Start in its lab
+and moves the learning rate, once a second, with the messages that a page sends.
 
 For each N: seconds until the last kernel answered, until the last widget was on its page, until the last picture was; how
-many came so far within the limit; and the memory of a kernel then. Memory is the proportional set size: a page that several
-kernels share counts once in all. The server, the browser and the system come on top. Times depend on the load, which stands
-beside them.
+many came so far within the limit; seconds from a move until it stood in the history of the run, as the kernel said; and the
+memory of a kernel then. Memory is the proportional set size: a page that several kernels share counts once in all. The
+server, the browser and the system come on top. Times depend on the load, which stands beside them.
 """
 
 import argparse
@@ -19,44 +22,86 @@ import nbformat
 from common import environment, load, save
 from jupyter_client.manager import start_new_kernel
 
-ROOT = Path(__file__).parents[1]
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "03d_live_learning_rate.ipynb"
 PICTURE, WIDGET = "image/png", "application/vnd.jupyter.widget-view+json"
+RATES = (3e-3, 1e-2)  # in turns; no run fails at them
+
+# The kernel answers this when the run has taken the move.
+TAKEN = """
+import time
+while lab.session.trainer.history.moves[-1].new != {rate}:
+    time.sleep(0.005)
+"""
 
 
 class Pupil(threading.Thread):
-    """One kernel and its clock: ``seen`` holds the seconds until each kind of output came for the first time."""
+    """One kernel and its clock.
 
-    def __init__(self, cells: list[str], limit: float, everybody_is_done: threading.Barrier):
+    ``seen`` holds the seconds until each kind of output came for the first time, ``taken`` those that each move took.
+    """
+
+    def __init__(self, cells: list[str], moves: int, limit: float, everybody: threading.Barrier):
         super().__init__()
-        self.cells, self.limit, self.barrier = cells, limit, everybody_is_done
+        self.cells, self.moves, self.limit, self.everybody = cells, moves, limit, everybody
         self.seen: dict[str, float] = {}
+        self.taken: list[float] = []
+        self.lab = ""  # the name by which page and kernel know the widget
+        self.manager = None
         self.problem: str | None = None
         self.megabytes = 0.0
 
     def run(self):
-        began, manager = time.monotonic(), None
-        try:
-            manager, client = start_new_kernel(startup_timeout=self.limit, cwd=str(ROOT / "notebooks"))
-            self.seen["kernel"] = time.monotonic() - began
-            for cell in self.cells:
-                left = max(1.0, self.limit - (time.monotonic() - began))
-                reply = client.execute_interactive(cell, timeout=left, output_hook=lambda m: self._look(m, began))
-                if reply["content"]["status"] != "ok":
-                    self.problem = f"{reply['content']['ename']}: {reply['content']['evalue']}"
-                if self.problem or PICTURE in self.seen:
-                    break
-        except (RuntimeError, TimeoutError) as error:  # no kernel, or no answer in time
-            self.problem = f"{error} ({self.limit:g} s)"
-        if manager is not None and manager.is_alive():
-            self.megabytes = _proportional_megabytes(manager.provisioner.pid)
-        self.barrier.wait()  # memory is shared as long as all kernels live
-        if manager is not None:
-            client.stop_channels()
-            manager.shutdown_kernel(now=True)
+        self.began = time.monotonic()
+        self._try(self._run_cells)
+        self.everybody.wait()
+        if self.problem is None:
+            self._try(self._move_slider)
+        if self.manager is not None and self.manager.is_alive():
+            self.megabytes = _proportional_megabytes(self.manager.provisioner.pid)
+        self.everybody.wait()  # memory is shared as long as all kernels live
+        if self.manager is not None:
+            self.client.stop_channels()
+            self.manager.shutdown_kernel(now=True)
 
-    def _look(self, message, began: float):
-        for kind in message["content"].get("data", ()):
-            self.seen.setdefault(kind, time.monotonic() - began)
+    def _try(self, part):
+        try:
+            part()
+        except (RuntimeError, TimeoutError) as error:  # no kernel, a cell that failed, or no answer in time
+            self.problem = str(error)
+
+    def _run_cells(self):
+        self.manager, self.client = start_new_kernel(startup_timeout=self.limit, cwd=str(NOTEBOOK.parent))
+        self.seen["kernel"] = time.monotonic() - self.began
+        for cell in self.cells:
+            self._execute(cell, max(1.0, self.limit - (time.monotonic() - self.began)))
+            if PICTURE in self.seen:
+                break
+
+    def _move_slider(self):
+        self._touch("start", True)
+        for move in range(self.moves):
+            time.sleep(1)
+            rate, moved = RATES[move % 2], time.monotonic()
+            self._touch("lr", rate)
+            self._execute(TAKEN.format(rate=rate), self.limit)
+            self.taken.append(time.monotonic() - moved)
+
+    def _execute(self, code: str, seconds: float):
+        reply = self.client.execute_interactive(code, timeout=seconds, output_hook=self._look)["content"]
+        if reply["status"] != "ok":
+            raise RuntimeError(f"{reply['ename']}: {reply['evalue']}")
+
+    def _touch(self, control: str, value):
+        """What the page sends when a control of the lab is touched."""
+        data = {"method": "custom", "content": {"id": control, "value": value}}
+        message = self.client.session.msg("comm_msg", {"comm_id": self.lab, "data": data})
+        self.client.shell_channel.send(message)
+
+    def _look(self, message):
+        for kind, data in message["content"].get("data", {}).items():
+            self.seen.setdefault(kind, time.monotonic() - self.began)
+            if kind == WIDGET:
+                self.lab = data["model_id"]
 
 
 def _proportional_megabytes(pid: int) -> float:
@@ -64,10 +109,10 @@ def _proportional_megabytes(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def a_class(number: int, cells: list[str], limit: float) -> dict:
-    """Start so many pupils at once, and wait for all, each at most ``limit`` seconds."""
+def a_class(number: int, cells: list[str], moves: int, limit: float) -> dict:
+    """Start so many pupils at once, and wait for all, each at most ``limit`` seconds for a part."""
     barrier = threading.Barrier(number)
-    pupils = [Pupil(cells, limit, barrier) for _ in range(number)]
+    pupils = [Pupil(cells, moves, limit, barrier) for _ in range(number)]
     before = environment()["load"]
     for pupil in pupils:
         pupil.start()
@@ -83,6 +128,12 @@ def a_class(number: int, cells: list[str], limit: float) -> dict:
                 "median": round(statistics.median(times), 1),
                 "last": round(max(times), 1),
             }
+    if taken := sorted(seconds for pupil in pupils for seconds in pupil.taken):
+        row["seconds_to_take_a_move"] = {
+            "moves": len(taken),
+            "median": round(statistics.median(taken), 2),
+            "last": round(taken[-1], 2),
+        }
     row["megabytes"] = {
         "median": round(statistics.median(pupil.megabytes for pupil in pupils)),
         "all": round(sum(pupil.megabytes for pupil in pupils)),
@@ -93,15 +144,17 @@ def a_class(number: int, cells: list[str], limit: float) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pupils", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument(
+        "--moves", type=int, default=10, help="of the slider, each pupil's; the run lasts for about 100"
+    )
     parser.add_argument("--limit", type=float, default=1200, help="seconds that a pupil waits at most")
-    parser.add_argument("--notebook", type=Path, default=ROOT / "notebooks" / "03d_live_learning_rate.ipynb")
     options = parser.parse_args()
-    notebook = nbformat.read(options.notebook, 4)
+    notebook = nbformat.read(NOTEBOOK, 4)
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     record = load("classroom")
-    record |= {"environment": environment(), "notebook": options.notebook.name}
+    record |= {"environment": environment(), "notebook": NOTEBOOK.name}
     for number in options.pupils:
-        row = a_class(number, cells, options.limit)
+        row = a_class(number, cells, options.moves, options.limit)
         print(row, flush=True)
         record["runs"] = [old for old in record["runs"] if old["pupils"] != number] + [row]
         save("classroom", record)
