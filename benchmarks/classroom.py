@@ -144,9 +144,7 @@ def a_class(number: int, cells: list[str], moves: int, limit: float) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pupils", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument(
-        "--moves", type=int, default=10, help="of the slider, each pupil's; the run lasts for about 100"
-    )
+    parser.add_argument("--moves", type=int, default=10, help="of each pupil's slider; the run lasts for about 25")
     parser.add_argument("--limit", type=float, default=1200, help="seconds that a pupil waits at most")
     options = parser.parse_args()
     notebook = nbformat.read(NOTEBOOK, 4)
