@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -240,6 +242,22 @@ def test_a_process_that_dies_is_said(monkeypatch):
     monkeypatch.setattr(classroom, "_alone", os.abort)
     with pytest.raises(ValueError, match="ended without an answer"):
         run_all([classroom.Job("{}", 0, 1)])
+
+
+KILLED = """
+import multiprocessing, os
+from concurrent.futures import ProcessPoolExecutor
+from unetlab.classroom import _alone
+
+pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_alone)
+pool.submit(os.getpid).result()
+os._exit(0)
+"""
+
+
+def test_what_makes_runs_does_not_outlive_the_command():
+    command = [sys.executable, "-c", KILLED]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)  # waits for all that hold its output
 
 
 # ------------------------------------------------------------------------------------- what a replay must reproduce

@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -329,9 +330,16 @@ def cores() -> int:
 
 
 def _alone() -> None:
-    """In a process that makes runs: one thread, and Ctrl-C is for the process that waits."""
+    """In a process that makes runs: one thread, Ctrl-C is for the process that waits, and the end of that one is the end."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool whose parent was killed would wait for work for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def run(job: Job) -> Curve:
