@@ -151,6 +151,7 @@ def _training(config: dict, history: History) -> list[tuple[str, str]]:
         ("Loss", config["loss"]),
         ("Learning rate", f"{config['lr']:g}, {config['scheduler']}; {_moves(history)}"),
         ("Batch", f"{config['batch_size']} pictures; augmentation {config['augment']}{crop}"),
+        ("Weights", f"moving average, decay {config['ema']:g}" if config["ema"] else "those of the last step"),
         ("Length", f"{len(history)} of {config['epochs']} epochs, {len(history.steps)} steps, {spent}"),
         ("Ended", history.stop_reason or "after its last epoch"),
         ("Machine", f"{place}; seed {config['seed']}"),
@@ -217,7 +218,19 @@ def _command(config: dict) -> str:
     source = ["--data", config["data"]] if config["data"] else []
     for name in ("images", "masks"):
         source += [f"--{name}", Path(config[name]).name] if config[name] else []
-    options = ("epochs", "lr", "batch_size", "scheduler", "loss", "augment", "crop", "base_channels", "depth", "seed")
+    options = (
+        "epochs",
+        "lr",
+        "batch_size",
+        "scheduler",
+        "loss",
+        "augment",
+        "crop",
+        "ema",
+        "base_channels",
+        "depth",
+        "seed",
+    )
     more = [part for name in options for part in (f"--{name.replace('_', '-')}", str(config[name]))]
     for name in ("size", "patience", "groups", "split", "classes"):
         more += [f"--{name}", str(config[name])] if config[name] is not None else []

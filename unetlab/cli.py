@@ -224,7 +224,7 @@ def _make_trainer(config: dict, data: Dataset) -> Trainer:
         early_stopping=stopping,
         augment=make_augment(config["augment"], crop),
         grad_clip=1.0,
-        ema=0.9,  # of about ten steps: the score of an epoch is then less a matter of its last step
+        ema=config["ema"] or None,
         device=_available(config["device"]),
         **{name: config[name] for name in names},
     )
@@ -461,6 +461,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "classes": (_classes, None, "N|colours|FILE", "their number, each colour one, or a file with names and colours"),
     "augment": (_one_of(*AUGMENTATIONS), "standard", "NAME", f"one of {', '.join(AUGMENTATIONS)}"),
     "crop": (_whole(0), 128, "N", "side of random windows to train on, where images are larger; 0: whole images"),
+    "ema": (float, 0.9, "X", "decay of the moving average of the weights, which is what is scored and kept; 0: none"),
     "seed": (_whole(0, 2**32 - 1), 0, "N", "of the split, the weights and the order of the images"),
     "device": (_DEVICES, "auto", "NAME", "auto, cpu, cuda or mps"),
     "precision": (_one_of("auto", "fp32", "bf16"), "auto", "NAME", "auto, fp32 or bf16"),
