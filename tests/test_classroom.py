@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -333,13 +334,20 @@ def test_the_picture_shows_every_hand_and_fits_a_projector(board):
     dice, rate, final = figure.axes
     assert len(dice.lines) == len(rate.lines) == PUPILS + len(classroom.SCHEDULES)
     assert [label.get_text() for label in final.get_yticklabels()] == [
-        class_board._short(row.label) for row in board.finalists
+        class_board._tick(row, board) for row in board.finalists
     ]
     assert min(text.get_fontsize() for text in final.get_yticklabels()) >= 16
     png = picture(board)
     width, height = np.frombuffer(png[16:24], ">u4")
     assert width > 1900 and 1.5 < width / height < 2
     assert "alt=" in to_html(board, png)
+
+
+def test_a_hand_that_stopped_early_says_so(board):
+    hand = next(row for row in board.finalists if row.is_hand and len(row.curve.val_dice) == EPOCHS)
+    early = replace(hand, curve=curve(hand.curve.val_dice[:2]))
+    assert class_board._tick(hand, board) == hand.label
+    assert class_board._tick(early, board) == f"{hand.label}, 2 ep."
 
 
 def test_the_legend_names_the_best_hands_by_rank(board):

@@ -164,7 +164,7 @@ def _draw_runs(dice: Axes, rate: Axes, board: Board) -> None:
         dice.plot(np.arange(1, len(scores) + 1), scores, label=label, **look)
         rate.plot(np.arange(len(row.curve.lr)) / per_epoch, row.curve.lr, drawstyle="steps-post", **look)
     last = board.game["epochs"]
-    dice.set(title="Validation Dice, on the own seed", xlim=(0, last), ylim=(0, 1))
+    dice.set(title="Validation Dice, each on its own seed", xlim=(0, last), ylim=(0, 1))
     # The coloured ones are drawn last, and named first, by rank.
     handles = dict(zip(*dice.get_legend_handles_labels()[::-1], strict=True))
     labels = [label for label in colours if label in handles] + [label for label in handles if label not in colours]
@@ -193,8 +193,7 @@ def _draw_final(axis: Axes, board: Board) -> None:
         axis.plot([row.mean], [place], "|", color="black", markersize=26, markeredgewidth=3)
         if min(row.finals) < low:  # a run that failed, far to the left of all others
             axis.annotate(f"◀ {min(row.finals):.2f}", (low, place), (4, 12), textcoords="offset points", color=colour)
-    labels = [_short(row.label) for row in rows]
-    axis.set_yticks(range(len(rows)), labels)
+    axis.set_yticks(range(len(rows)), [_tick(row, board) for row in rows])
     for tick, row in zip(axis.get_yticklabels(), rows, strict=True):
         tick.set(weight="bold" if row in board.tied else "normal", style="normal" if row.is_hand else "italic")
     axis.set_ylim(len(rows) - 0.4, -0.6)
@@ -211,6 +210,12 @@ def _window(rows: list[Row]) -> tuple[float, float]:
     low = max(lowest, middle - max(highest - middle, 0.02))
     margin = 0.05 * max(highest - low, 0.02)
     return low - margin, highest + margin
+
+
+def _tick(row: Row, board: Board) -> str:
+    """The name of a row, and the epochs of a hand that stopped early: it trained less than the schedules did."""
+    epochs = len(row.curve.val_dice)
+    return _short(row.label) + (f", {epochs} ep." if epochs < board.game["epochs"] else "")
 
 
 def _short(label: str, length: int = 24) -> str:
@@ -248,7 +253,8 @@ th, td {{ text-align: left; padding: 0.15rem 1.2rem 0.15rem 0; border-bottom: 1p
 <h1>{headline}</h1>
 <p>{schedules}</p>
 <img src="data:image/png;base64,{picture}" alt="{alt}">
-<p>A lead counts if the lowest run of the one lies above the highest run of the other. Yellow: the spread of the first.</p>
+<p>A lead counts if the lowest run of the one lies above the highest run of the other. Yellow: the spread of the first.
+Epochs behind a name: this hand stopped early, and trained less than the schedules did.</p>
 <table>
 <tr><th></th><th>hand</th><th>mean</th><th>lowest to highest</th><th>own seed</th><th>standing</th><th>replay</th></tr>
 {rows}
