@@ -17,7 +17,7 @@ from unetlab.lab.records import load_record, provenance
 BASELINE = "baseline"
 COLOURS = {"helps": "#009E73", "hurts": "#D55E00", "no conclusion": "#808080"}
 SIGNS = {"helps": "▶", "hurts": "◀", "no conclusion": "◆"}
-WIDTH, HEIGHT, REACH = 300, 22, 0.06  # pixels of a row; the gain in Dice at its ends
+WIDTH, HEIGHT, REACH = 240, 22, 0.06  # pixels of a row; the gain in Dice at its ends
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TrickShelf:
         wide = {"description_width": "4em"}
         self._choice = widgets.Dropdown(description="Trick", options=names, layout={"width": "34em"}, style=wide)
         self._words = {word: widgets.Button(description=f"{SIGNS[word]} {word.capitalize()}") for word in WORDS}
-        self._seeds = widgets.IntSlider(most, 2, most, description="Seeds", continuous_update=True, style=wide)
+        self._seeds = widgets.IntSlider(min(most, 5), 2, most, description="Seeds", style=wide)
         self._told, self._rows = widgets.HTML(), widgets.HTML()
         for word, button in self._words.items():
             button.on_click(lambda _, word=word: self._predict(word))
@@ -132,18 +132,24 @@ def rows_html(rows: dict[str, Row], numbers: dict[str, int], predictions: dict[s
         texts = (
             f"{SIGNS[said]} {said} {'✓' if said == row.word else '✗'}",
             drawing(row, f"{name}: {row.word}"),
-            f"{mean:+.3f}",
-            f"{mean - row.half:+.3f} to {mean + row.half:+.3f}",
+            _signed(mean),
+            f"{_signed(mean - row.half)} to {_signed(mean + row.half)}",
             f"× {row.training:.1f}",
             f"× {row.prediction:.1f}",
         )
         weight = "bold" if name == chosen else "normal"
         title = f'<th scope="row" style="{_CELL}; font-weight: {weight}">{numbers[name]}&ensp;{escape(name)}</th>'
-        cells.append(f"<tr>{title}{''.join(f'<td style={_CELL!r}>{text}</td>' for text in texts)}</tr>")
+        numbered = "".join(f'<td style="{_CELL}; white-space: nowrap">{text}</td>' for text in texts)
+        cells.append(f"<tr>{title}{numbered}</tr>")
     return f'<div style="overflow-x: auto"><table style="border-collapse: collapse">{"".join(cells)}</table></div>'
 
 
 _CELL = "text-align: left; padding: 1px 12px 1px 0; line-height: 1.4; font-variant-numeric: tabular-nums"
+
+
+def _signed(gain: float) -> str:
+    """Three digits, and no negative zero."""
+    return f"{round(gain, 3) + 0.0:+.3f}"
 
 
 def drawing(row: Row, label: str) -> str:
