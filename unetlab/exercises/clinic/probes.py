@@ -158,7 +158,11 @@ def step_length(run: Run) -> str:
     return _summary(run.moves)
 
 
-@_probe(2, "How are optimizer, scheduler and early stopping set, with the defaults?", _has("optimizer"))
+@_probe(
+    2,
+    "How are optimizer, scheduler and early stopping set, defaults too? (Epochs from 0.)",
+    _has("optimizer"),
+)
 def settings(run: Run) -> str:
     lines = []
     for name in ("optimizer", "scheduler", "stopper"):
