@@ -6,6 +6,7 @@ its random start.
 """
 
 import copy
+from itertools import compress
 
 import torch
 from torch import nn
@@ -33,8 +34,9 @@ class EMA:
         """Move the average towards the network: its weights, and the BatchNorm statistics that belong to them."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
-        numbers, counters = ([p for p in pairs if p[0].is_floating_point() is kind] for kind in (True, False))
-        torch._foreach_lerp_(*map(list, zip(*numbers, strict=True)), 1 - decay)
-        for average, current in counters:
-            average.copy_(current)
+        averages, currents = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
+        numbers = [average.is_floating_point() for average in averages]
+        torch._foreach_lerp_([*compress(averages, numbers)], [*compress(currents, numbers)], 1 - decay)
+        for average, current, number in zip(averages, currents, numbers, strict=True):
+            if not number:  # a counter of BatchNorm
+                average.copy_(current)
