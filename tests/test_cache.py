@@ -44,6 +44,15 @@ def test_built_once_then_mapped(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["key", "other"]
 
 
+def test_a_draft_of_another_process_that_is_ready_just_now(folder, monkeypatch):
+    folder.mkdir()
+    iterdir = type(folder).iterdir
+    monkeypatch.setattr(type(folder), "iterdir", lambda self: [*iterdir(self), self / ".draft-renamed-since"])
+    cached("key", Build())
+    build = Build()
+    assert same(cached("key", build)) and build.calls == 0
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "no index", "half an index", "another index"])
 def test_a_damaged_entry_is_made_anew(folder, damage):
     cached("key", Build())

@@ -12,6 +12,7 @@ from PIL import Image
 
 import unetlab as ul
 from unetlab.lab.unet_builder import Facts, UNetBuilder, build
+from unetlab.plots import STYLE
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -71,8 +72,10 @@ def picture_of(builder):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), alt
 
 
-def test_it_begins_with_the_paper():
-    builder = UNetBuilder()
+@pytest.mark.parametrize("style", ["default", STYLE])
+def test_it_begins_with_the_paper(style):
+    with plt.style.context(style):
+        builder = UNetBuilder()
     picture, alt = picture_of(builder)
     assert picture.shape[1] == 900 and len(np.unique(picture.reshape(-1, 4), axis=0)) > 20
     assert alt == "U-Net of depth 4, 572 pixels in, 388 out"

@@ -97,6 +97,9 @@ def _forget(folder: Path) -> None:
     """Remove entries that were not read for long, and drafts of processes that were killed."""
     for entry in folder.iterdir():
         index = entry / "index.json"
-        last = (index if index.exists() else entry).stat().st_mtime
+        try:
+            last = (index if index.exists() else entry).stat().st_mtime
+        except FileNotFoundError:  # the draft of another process, which has become an entry just now
+            continue
         if time.time() - last > MOST_DAYS * 86400:
             shutil.rmtree(entry, ignore_errors=True)

@@ -89,7 +89,7 @@ def _drawing(model: UNet, size: int) -> str:
     """The picture as HTML: the image widget has no alternative text."""
     figure = plot_unet(model, size)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches=None)
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches=figure.bbox_inches)  # whole, in any style
     plt.close(figure)
     alt = f"U-Net of depth {model.depth}, {size} pixels in, {model.output_size(size)} out"
     png = base64.b64encode(buffer.getvalue()).decode()
