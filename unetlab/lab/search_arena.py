@@ -20,16 +20,10 @@ RIVALS = {"random": ("#D55E00", "dashed"), "grid": ("#7F7F7F", "dashdot")}
 YOU = ("#0072B2", "solid")
 
 CONTROLS = [
-    {"id": "lr", "kind": "range", "label": "Learning rate", "min": 1e-4, "max": 1.0, "step": 0.05, "log": True},
-    {
-        "id": "weight_decay",
-        "kind": "range",
-        "label": "Weight decay",
-        "min": 1e-4,
-        "max": 1.0,
-        "step": 0.05,
-        "log": True,
-    },
+    {"id": name, "kind": "range", "label": label, "min": RANGE[0], "max": RANGE[1], "step": 0.05, "log": True}
+    for name, label in KNOBS.items()
+]
+CONTROLS += [
     {"id": "try", "kind": "button", "label": "Try", "style": "primary", "hint": "Spend a trial on this pair"},
     {"id": "again", "kind": "button", "label": "Start afresh"},
     {"id": "guess", "kind": "range", "label": "Your best will be", "min": 0, "max": 1, "step": 0.01, "row": 1},
