@@ -102,6 +102,8 @@ def test_the_rate_is_moved_while_it_trains(lab_in):
     lab.click("Back to schedule")
     notebook.until(f"{RATE} == 1e-3")
     wait_until(lambda: lab.slider("Learning rate").get_attribute("aria-valuetext") == "0.001", 10)
+    step = notebook.value(STEP)
+    notebook.until(f"{STEP} > {step} + 1")  # the step under way has been recorded, and one after it
     steps = notebook.value("[row['lr'] for row in lab.session.trainer.history.steps]")
     assert steps[0] == steps[-1] == 1e-3 and max(steps) > 1e-2
     lab.click("Stop")
