@@ -44,43 +44,56 @@ def kinds(course):
 
 
 def test_first_call_makes_the_environment_second_call_nothing(course):
-    course.install()
+    course.install(course.ALL)
     assert kinds(course) == ["venv", "pip", "pip"]
-    assert course.installation() == "ready"
+    assert course.installation(course.ALL) == "ready"
     course.calls.clear()
-    course.install()
+    course.install(course.ALL)
     assert course.calls == []
 
 
 def test_pip_is_held_to_the_constraints(course):
-    course.install()
+    course.install(course.ALL)
     for call in course.calls[1:]:
         assert call[call.index("--constraint") + 1] == str(course.CONSTRAINTS)
     assert not any("index-url" in part for call in course.calls for part in call)
 
 
+def test_a_learner_waits_only_for_what_a_learner_needs(course):
+    course.main(["lab"])
+    assert [call[-1] for call in course.calls if "install" in call] == [".[lab]"]
+    course.calls.clear()
+    course.main(["demo"])
+    assert not any("install" in call for call in course.calls)
+    course.main(["test"])
+    assert [call[-1] for call in course.calls if "install" in call] == [".[lab,test]", "segmentation-models-pytorch"]
+    course.calls.clear()
+    course.main(["lab"])  # the tests' packages are more, and stay
+    assert not any("install" in call for call in course.calls)
+
+
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
 def test_changed_files_are_installed_into_the_same_environment(course, name):
-    course.install()
+    course.install(course.ALL)
     (course.ROOT / name).write_text("changed")
-    assert course.installation() == "outdated"
+    assert course.installation(course.ALL) == "outdated"
     course.calls.clear()
-    course.install()
+    course.install(course.ALL)
     assert kinds(course) == ["pip", "pip"]
 
 
 def test_a_repository_moved_elsewhere_is_installed_again(course):
-    course.install()
+    course.install(course.ALL)
     course.ROOT = course.ROOT / "moved"
     course.ROOT.mkdir()
     (course.ROOT / "pyproject.toml").write_text("[project]")
-    assert course.installation() == "outdated"
+    assert course.installation(course.ALL) == "outdated"
 
 
 def test_half_made_environment_is_made_anew(course):
     course.VENV.mkdir()
     course.PYTHON.touch()  # killed while pip was installing: there is a Python, but no stamp
-    course.install()
+    course.install(course.ALL)
     assert kinds(course) == ["venv", "pip", "pip"]
     assert "--clear" in course.calls[0]
 
@@ -88,37 +101,37 @@ def test_half_made_environment_is_made_anew(course):
 def test_environment_of_another_python_is_made_anew(course):
     course.VENV.mkdir()
     course.PYTHON.touch()
-    (course.VENV / "installed-python3.1").write_text(course.fingerprint())
-    assert course.installation() == "none"
+    (course.VENV / "installed-python3.1").write_text(course.fingerprint(course.ALL))
+    assert course.installation(course.ALL) == "none"
 
 
 def test_environment_whose_python_is_gone_is_made_anew(course):
-    course.install()
+    course.install(course.ALL)
     course.PYTHON.unlink()
-    assert course.installation() == "none"
+    assert course.installation(course.ALL) == "none"
 
 
 @pytest.mark.parametrize("failing", [1, 2])
 def test_failed_pip_says_what_to_do_and_leaves_no_stamp(course, failing):
     course.codes = iter([0] * failing + [1])
     with pytest.raises(SystemExit, match="HTTPS_PROXY"):
-        course.install()
-    assert course.installation() == "none"
+        course.install(course.ALL)
+    assert course.installation(course.ALL) == "none"
 
 
 def test_failed_update_leaves_no_stamp(course):
-    course.install()
+    course.install(course.ALL)
     course.CONSTRAINTS.write_text("torch==2.14.0")
     course.codes = iter([1])
     with pytest.raises(SystemExit, match="no network"):
-        course.install()
-    assert course.installation() == "none"
+        course.install(course.ALL)
+    assert course.installation(course.ALL) == "none"
 
 
 def test_failed_venv_says_what_to_do(course):
     course.codes = iter([1])
     with pytest.raises(SystemExit, match="could not be made"):
-        course.install()
+        course.install(course.ALL)
 
 
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
@@ -126,7 +139,7 @@ def test_missing_venv_names_the_debian_package(course, monkeypatch, missing):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find(name))
     with pytest.raises(SystemExit, match="apt install python3-venv"):
-        course.install()
+        course.install(course.ALL)
     assert course.calls == []
 
 
@@ -149,20 +162,20 @@ def test_help_lists_every_task_and_installs_nothing(course, capsys, args, code):
 
 
 def test_arguments_and_exit_codes_are_passed_on(course):
-    course.install()
+    course.install(course.ALL)
     course.codes = iter([3])
     assert course.main(["lab", "--no-browser", "--port=9999"]) == 3
     assert course.calls[-1][-2:] == ["--no-browser", "--port=9999"]
 
 
 def test_study_takes_its_arguments(course):
-    course.install()
+    course.install(course.ALL)
     assert course.main(["study", "--verify", "0.1"]) == 0
     assert course.calls[-1][-3:] == ["data_scripts/study.py", "--verify", "0.1"]
 
 
 def test_all_stages_run_although_one_fails(course, capsys):
-    course.install()
+    course.install(course.ALL)
     course.calls.clear()
     course.codes = iter([1, 0, 0])
     assert course.main(["test", "-k", "dice"]) == 1
@@ -173,7 +186,7 @@ def test_all_stages_run_although_one_fails(course, capsys):
 
 @pytest.mark.parametrize(("missing", "data"), [(0, "nuclei"), (1, "cells")])
 def test_demo_says_which_data(course, capsys, missing, data):
-    course.install()
+    course.install(course.ALL)
     course.codes = iter([missing])
     course.main(["demo", "--epochs", "3"])
     call = course.calls[-1]
@@ -215,7 +228,7 @@ except KeyboardInterrupt:
 """
     parent = f"""
 import course, sys
-course.install = lambda: None
+course.install = lambda steps: None
 course.TASKS = {{"sleep": lambda args: course.run(sys.executable, "-c", {child!r})}}
 sys.exit(course.main(["sleep"]))
 """
