@@ -35,6 +35,8 @@ from unetlab.schedulers import SCHEDULES
 
 pytestmark = pytest.mark.filterwarnings("ignore:the .* schedule does its best work at the end")
 every_schedule = pytest.mark.parametrize("scheduler", SCHEDULES)
+FEW = ["constant", "plateau", "one_cycle"]  # no state, a state of its own, a plan of the whole run: for what takes long
+few_schedules = pytest.mark.parametrize("scheduler", FEW)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_the_runs_are_worth_comparing(uninterrupted):
 # ----------------------------------------------------------------------------------------------------------- resuming
 
 
-@pytest.mark.parametrize("scheduler", ["constant", "plateau", "one_cycle"])  # two processes each: the others are below
+@few_schedules
 def test_killed_and_resumed(tmp_path, uninterrupted, scheduler):
     """The process is killed in the middle of epoch 6; another one goes on from the run folder."""
     assert exit_code(process(train_and_die, tmp_path / "run", scheduler, 5 * STEPS + 2)) not in (0, 1)
@@ -335,7 +337,7 @@ def test_stopped_twice_in_one_place():
 # ------------------------------------------------------------------------------------------------------- rewind, replay
 
 
-@every_schedule
+@few_schedules
 def test_rewound_and_trained_again(uninterrupted, scheduler):
     run = rich_trainer(scheduler)
     run.fit(EPOCHS, script((7 * STEPS + 1, {"stop": True})), verbose=False)
@@ -374,7 +376,7 @@ def test_rewind_beyond_what_there_is():
         run.rewind(7)
 
 
-@every_schedule
+@few_schedules
 def test_replayed_from_its_moves(uninterrupted, scheduler):
     moves = [ul.Move(**move) for move in uninterrupted(scheduler)["history"]["moves"]]
     run = rich_trainer(scheduler)
@@ -391,7 +393,7 @@ def test_the_moves_matter(uninterrupted):
 # ---------------------------------------------------------------------------------------------------------------- forks
 
 
-@pytest.mark.parametrize("scheduler, epoch", [(name, 4) for name in SCHEDULES] + [("cosine", 0), ("plateau", 5)])
+@pytest.mark.parametrize("scheduler, epoch", [(name, 4) for name in FEW] + [("cosine", 0), ("plateau", 5)])
 def test_a_fork_without_changes_equals_its_parent(uninterrupted, scheduler, epoch):
     run = stopped_at(5 * STEPS + 1, scheduler)
     parent = whole(run)

@@ -160,14 +160,6 @@ class Notebook:
     def save(self):
         self.run("async () => { await panel.context.save(); }")
 
-    def another_page(self, **options):
-        """The same notebook, with the same kernel, in another page of the browser."""
-        page = self.page.context.browser.new_page(**options)
-        other = Notebook(page, self.address, self.name)
-        other.problems = self.problems
-        other.open()
-        return other
-
     def path_of(self, name):
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
         return ARTIFACTS / f"{name}.png"

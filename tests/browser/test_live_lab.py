@@ -302,12 +302,8 @@ def test_the_keyboard_is_enough(lab_in):
 
 # ----------------------------------------------------------------------------------------------------- its looks
 
-# Twice as large is half as many CSS pixels; the window is high, so that the screenshot shows all of the lab.
-SIZES = {
-    "100": {"viewport": {"width": 1400, "height": 1100}},
-    "200": {"viewport": {"width": 700, "height": 1500}, "device_scale_factor": 2},
-    "narrow": {"viewport": {"width": 420, "height": 2100}},
-}
+# Width and height. Twice as large is half as many CSS pixels; the window is high, so that the screenshot shows it all.
+SIZES = {"100": (1400, 1100), "200": (700, 1500), "narrow": (420, 2100)}
 
 
 def test_its_looks(lab_in):
@@ -320,19 +316,16 @@ def test_its_looks(lab_in):
     lab.press("Learning rate", *["ArrowRight"] * 80)
     lab.click("Fork")
     lab.says("fork 1 at epoch 4: finished")
-    notebook.save()
     problems = []
-    for size, options in SIZES.items():
-        view = notebook.another_page(**options)
-        lab = Lab(view)
+    for size, (width, height) in SIZES.items():
+        notebook.page.set_viewport_size({"width": width, "height": height})
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
-            view.run(
+            notebook.run(
                 "async (theme) => { await jupyterapp.commands.execute('apputils:change-theme', { theme }); }", theme
             )
-            view.page.wait_for_timeout(300)
-            lab.root.screenshot(path=view.path_of(f"looks_{size}_{theme.split()[-1].lower()}"))
-            problems += [f"{size}, {theme}: {problem}" for problem in view.run(MISPLACED)]
-        view.page.close()
+            notebook.page.wait_for_timeout(500)
+            lab.root.screenshot(path=notebook.path_of(f"looks_{size}_{theme.split()[-1].lower()}"))
+            problems += [f"{size}, {theme}: {problem}" for problem in notebook.run(MISPLACED)]
     assert not problems, "\n".join(problems)
 
 
