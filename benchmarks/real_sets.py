@@ -82,8 +82,6 @@ def plain(data, seed: int, budget: float) -> dict:
 
 def unetlab(data, seed: int, budget: float) -> dict:
     """Ours: the default settings, and as many epochs as the budget holds; the second of a trial run shows their cost."""
-    from unetlab import checkpoint
-
     trial = peers.default_trainer(data, seed)
     trial.fit(1, verbose=None)
     start = clock()
@@ -92,7 +90,7 @@ def unetlab(data, seed: int, budget: float) -> dict:
     trainer, start = peers.default_trainer(data, seed), clock()
     trainer.fit(epochs, verbose=None)
     spent = since(start)["cpu"]
-    checkpoint.put_weights(trainer.model, trainer._best, "the best epoch")
+    trainer.restore_best()
     return {"cpu": round(spent, 1), "steps": trainer.step, "epochs": epochs} | score(trainer.model, data)
 
 

@@ -365,6 +365,21 @@ def test_last_weights_are_kept_without_early_stopping():
     assert run.evaluate(VAL)["loss"] == pytest.approx(run.history.epochs[-1]["val_loss"])
 
 
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_the_best_weights_of_a_run_without_early_stopping(tmp_path, ema):
+    run, other = (trainer(lr=1e-2, ema=ema) for _ in range(2))
+    with pytest.raises(ValueError, match="no epoch has been trained"):
+        run.restore_best()
+    fit(run, 9, WRECKED, run_dir=tmp_path)
+    run.restore_best()
+    best, about = load_weights(tmp_path / "best.safetensors")
+    assert about["epoch"] < 9 and differences(weights(run.model), best) == []
+    assert run.evaluate(VAL)["dice"] == pytest.approx(run.history.epochs[about["epoch"] - 1]["val_dice"])
+    fit(run, 11)  # goes on from the last step all the same
+    fit(fit(other, 9, WRECKED), 11)
+    assert run.history.column("val_loss") == other.history.column("val_loss")
+
+
 def test_last_weights_are_kept_when_asked():
     keep_last = ul.EarlyStopping("val_loss", patience=100, restore_best_weights=False)
     run = fit(trainer(early_stopping=keep_last, lr=1e-2), 9, WRECKED)

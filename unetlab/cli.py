@@ -259,9 +259,8 @@ def _report(run_dir: Path, data: Dataset, trainer: Trainer) -> int:
     if len(history):
         _save_figure(run_dir / "curves.png", plots.plot_history(history))
     if best.exists():
-        weights, about = checkpoint.load_weights(best)
-        checkpoint.put_weights(trainer.model, weights, best)
-        trainer.ema = None  # these weights are scored, not the average of the last steps
+        trainer.restore_best()
+        epoch = checkpoint.load_weights(best)[1]["epoch"]
         scores, count = trainer.evaluate(data.val), len(data.val)
         figure = plots.plot_predictions(
             data.val.images,
@@ -273,7 +272,7 @@ def _report(run_dir: Path, data: Dataset, trainer: Trainer) -> int:
         )
         _save_figure(run_dir / "predictions.png", figure)
         print(
-            f"\nBest epoch {about['epoch']}: validation Dice {scores['dice']:.3f}, IoU {scores['iou']:.3f} "
+            f"\nBest epoch {epoch}: validation Dice {scores['dice']:.3f}, IoU {scores['iou']:.3f} "
             f"(mean over {count} image{'s' * (count > 1)}).\n{run_dir} holds curves.png, predictions.png (worst first), "
             "history.json, best.safetensors.\n"
             + (f"To go on: unetlab train --resume {run_dir}\n" if interrupted else "")

@@ -416,6 +416,16 @@ class Trainer:
 
     # -------------------------------------------------------------------------------------- using the network
 
+    def restore_best(self) -> None:
+        """Put the weights of the best epoch so far into ``model``; the next ``fit`` goes on from those of the last step.
+
+        Raises:
+            ValueError: no epoch has been good so far.
+        """
+        if self._best is None:
+            raise ValueError("there are no best weights: no epoch has been trained, or none had a score")
+        self._show(self._best)
+
     def evaluate(self, data, batch_size: int | None = None) -> dict:
         """Score the network on a set (a ``Split`` or a pair), the same whatever the batch size.
 
@@ -539,14 +549,16 @@ class Trainer:
 
     def _present_kept_weights(self) -> None:
         """Put the weights that count into the model; the training weights wait for the next fit."""
-        kept = None
         if self._best is not None and (self._keeper.restore_best_weights or self.diverged):
-            kept = self._best
+            self.restore_best()
         elif self.ema is not None:
-            kept = clone(self.ema.module.state_dict())
-        if kept is not None:
+            self._show(clone(self.ema.module.state_dict()))
+        self.model.eval()
+
+    def _show(self, weights: dict[str, Tensor]) -> None:
+        if self._training_weights is None:
             self._training_weights = clone(self.model.state_dict())
-            self.model.load_state_dict(kept)
+        self.model.load_state_dict(weights)
         self.model.eval()
 
     @property
