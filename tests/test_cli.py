@@ -982,13 +982,11 @@ def test_a_run_is_tested_with_its_own_network(unetlab, pictures, tmp_path):
     assert unetlab("train", *sources(pictures), "--out", tmp_path / "run", *TINY, *options)[0] == 0
     config = read(tmp_path / "run" / "config.json")
     assert config["model"]["standardise"]
-    scores = []
-    for standardise in (True, False):
-        config["model"]["standardise"] = standardise
-        (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-        assert unetlab("test", "--run", tmp_path / "run")[0] == 0
-        scores.append(read(tmp_path / "run" / "test.json")[-1]["dice"])
-    assert scores[0] != scores[1]
+    assert unetlab("test", "--run", tmp_path / "run")[0] == 0
+    config["model"]["standardise"] = False
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    code, _, err = unetlab("test", "--run", tmp_path / "run")
+    assert code == 2 and "best.safetensors" in err and "Traceback" not in err
 
 
 def test_pictures_that_were_added_do_not_change_the_split_of_a_run(unetlab, tmp_path):

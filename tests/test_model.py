@@ -278,13 +278,26 @@ def test_output_prior_errors(shares):
         ul.UNet(base_channels=2, depth=1).set_output_prior(shares)
 
 
-def test_a_standardising_network_does_not_see_brightness_and_contrast():
+def test_a_standardising_network_starts_without_brightness_and_contrast_and_can_learn_them():
     torch.manual_seed(0)
-    model, images = ul.UNet(base_channels=4, depth=2, standardise=True).eval(), torch.rand(2, 1, 16, 16)
-    with torch.no_grad():
-        as_it_is, darker, flat = (model(x) for x in (images, 0.4 * images + 0.1, torch.full_like(images, 0.3)))
+    model, images = ul.UNet(2, base_channels=4, depth=2, standardise=True).eval(), torch.rand(2, 2, 16, 16)
+
+    def logits():
+        with torch.no_grad():
+            return [model(x) for x in (images, 0.4 * images + 0.1, torch.full_like(images, 0.3))]
+
+    as_it_is, darker, flat = logits()
     # Not to the last digit: the small number that keeps a flat picture finite weighs more where the contrast is low.
     torch.testing.assert_close(darker, as_it_is, atol=0.02, rtol=0.02)
     assert flat.isfinite().all()
-    plain = ul.UNet(base_channels=4, depth=2)
-    assert plain.config["standardise"] is False and plain.state_dict().keys() == model.state_dict().keys()
+
+    first = model.encoder[0][0].weight
+    assert first.shape[1] == 4 and first[:, :2].std().item() == pytest.approx((2 / (2 * 9)) ** 0.5, rel=0.2)  # He
+    assert not first[:, 2:].any()
+    model(images).sum().backward()
+    assert first.grad[:, 2:].any()
+    with torch.no_grad():
+        first -= first.grad / first.grad.norm()
+    as_it_is, darker, _ = logits()
+    assert (darker - as_it_is).abs().max() > 0.05
+    assert ul.UNet(base_channels=4).config["standardise"] is False

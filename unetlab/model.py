@@ -61,8 +61,9 @@ class UNet(nn.Module):
             crops the output back); "valid" is the paper's: unpadded convolutions, the output is smaller than the input.
         upsample: "transpose" (learned 2x2 up-convolution, the paper's), "bilinear" or "nearest".
         dropout: probability of dropout at the end of the contracting path (paper, section 3.1), in [0, 1).
-        standardise: bring each image to mean 0 and standard deviation 1 first (the z-score of ``02a_data``, image by
-            image), so that dark and bright pictures look alike. Not where the absolute value tells the classes apart.
+        standardise: show the network, beside each image, the same image with mean 0 and standard deviation 1 (the z-score
+            of ``02a_data``, image by image), in which dark and bright pictures look alike. It starts from that one alone
+            and learns what the image itself adds: a bright background, say, on which the objects are dark.
 
     Shape:
         input (N, in_channels, H, W) float -> output (N, num_classes, H, W); with ``padding="valid"`` the output is
@@ -116,7 +117,7 @@ class UNet(nn.Module):
         pad = 1 if padding == "same" else 0
         self.encoder = nn.ModuleList(
             DoubleConv(before, after, norm, pad)
-            for before, after in zip([in_channels, *widths], widths[:-1], strict=False)
+            for before, after in zip([in_channels * (1 + standardise), *widths], widths[:-1], strict=False)
         )
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = DoubleConv(widths[-2], widths[-1], norm, pad)
@@ -140,6 +141,11 @@ class UNet(nn.Module):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / module.in_channels))
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+        if self.config["standardise"]:
+            with torch.no_grad():
+                standardised, as_it_is = self.encoder[0][0].weight.chunk(2, dim=1)
+                standardised.mul_(math.sqrt(2))  # half as many incoming values
+                as_it_is.zero_()
 
     @torch.no_grad()
     def set_output_prior(self, shares) -> None:
@@ -170,7 +176,8 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         if self.config["standardise"]:
             variance, mean = torch.var_mean(x.float(), dim=(1, 2, 3), keepdim=True, correction=0)
-            x = (x - mean) * (variance + 1e-4).rsqrt()  # a picture of one grey becomes 0, and not noise
+            standardised = (x - mean) * (variance + 1e-4).rsqrt()  # a picture of one grey becomes 0, and not noise
+            x = torch.cat([standardised, x], dim=1)
         if self.padding == "same":
             x, (top, left) = self._pad(x)
         else:
