@@ -1,18 +1,14 @@
 """The page to print of a notebook: all of its figures, each with its caption, and no answer of its quiz."""
 
-import importlib.util
 import re
 from pathlib import Path
 
+import handout
 import nbformat
 import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-_spec = importlib.util.spec_from_file_location("handout", ROOT / "data_scripts" / "handout.py")
-handout = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(handout)
 
 
 def text_of(html):

@@ -1,10 +1,10 @@
 """Records: finding them, what the shipped ones hold, and that making them goes on where it stopped."""
 
-import importlib.util
 import json
 import math
 from pathlib import Path
 
+import make_records
 import pytest
 
 from unetlab.lab.records import load_record, provenance
@@ -13,10 +13,6 @@ from unetlab.schedulers import schedule_preview
 ROOT = Path(__file__).parent.parent
 NAMES = ("schedules", "stopping", "lr_finder")
 COLUMNS = ("train_loss", "val_loss", "val_dice", "lr")
-
-_spec = importlib.util.spec_from_file_location("make_records", ROOT / "data_scripts" / "make_records.py")
-make_records = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make_records)
 
 
 def test_a_record_is_found_from_any_folder_and_beside_the_notebook_first(tmp_path, monkeypatch):

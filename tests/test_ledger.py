@@ -1,8 +1,8 @@
 """The ledger: a row trains what it says, pairs and intervals are right, and the shipped record is that of its plan."""
 
-import importlib.util
 from pathlib import Path
 
+import make_records
 import numpy as np
 import pytest
 import torch
@@ -13,9 +13,6 @@ from unetlab import ledger
 from unetlab.lab.records import load_record
 
 ROOT = Path(__file__).parent.parent
-_spec = importlib.util.spec_from_file_location("make_records", ROOT / "data_scripts" / "make_records.py")
-make_records = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make_records)
 
 
 @pytest.fixture
