@@ -18,7 +18,7 @@ import sys
 import peers
 from common import clock, environment, in_fresh_process, load, median, save, since
 
-STEPS = {"nuclei": 200, "membranes": 200, "hippocampus": 400, "pets": 200, "aerial": 200, "tiles": 400}
+STEPS = {"nuclei": 200, "membranes": 200, "hippocampus": 400, "pets": 200, "aerial": 200, "tiles": 700}
 BATCH, CHECKS = 8, 10
 
 

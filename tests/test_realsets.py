@@ -348,7 +348,7 @@ def test_defects_and_their_absence(name):
     data = load_once(name)
     for split in parts(data):
         shown = split.masks.flatten(1).sum(1) > 0
-        assert 0.5 < shown.float().mean() < 0.85
+        assert 0.8 < shown.float().mean() < 0.98
         kinds = {piece.split("/")[0] for piece in split.names}
         assert kinds == {"MT_Blowhole", "MT_Break", "MT_Crack", "MT_Fray", "MT_Free", "MT_Uneven"}
         free = torch.tensor(["MT_Free" in piece for piece in split.names])

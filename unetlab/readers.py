@@ -137,10 +137,15 @@ def find_pets(folder):
 
 
 def read_pets(item, coding, size):
-    """Photographs of many shapes, made square (and a little stretched) as a whole: a pet loses neither head nor tail."""
+    """As a whole, so that a pet loses neither head nor tail; a few photographs are grey."""
+    (piece,) = read_stretched(item, coding, size)
+    return [piece._replace(image=np.broadcast_to(piece.image, (size, size, 3)))]
+
+
+def read_stretched(item, coding, size):
+    """Pictures of many shapes, made square (and a little stretched) as a whole."""
     image, raw = read_pair(item.image, item.mask)
-    image = np.broadcast_to(smoothed(image, (size, size)), (size, size, 3))  # a few are grey
-    return [Piece(item.name, image, coding(nearest(raw, (size, size)), item.mask))]
+    return [Piece(item.name, smoothed(image, (size, size)), coding(nearest(raw, (size, size)), item.mask))]
 
 
 def find_aerial(folder):
@@ -169,16 +174,6 @@ def find_tiles(folder):
     return [
         Item(f"{f.parts[-3]}/{f.stem}", group_of[number[f]], f, f.with_suffix(".png"), kind=f.parts[-3]) for f in files
     ]
-
-
-def read_tiles(item, coding, size):
-    """The patches that show a defect (64 pixels of it, not a sliver at the edge); of a tile without one, all patches."""
-    image, raw = read_pair(item.image, item.mask)
-    pieces = _patches(item.name, image, coding(raw, item.mask), size)
-    shown = [piece for piece in pieces if piece.ids.any()]
-    if not shown:
-        return pieces
-    return [piece for piece in shown if piece.ids.sum() >= 64] or [max(shown, key=lambda piece: piece.ids.sum())]
 
 
 def _unsaid(path, what):

@@ -140,14 +140,14 @@ REAL_SETS = {
         folder="magnetic_tile",
         coding=Coding(("background", "defect"), {value: int(value > 127) for value in range(256)}),  # soft edges
         find=readers.find_tiles,
-        read=readers.read_tiles,
+        read=readers.read_stretched,
         size=128,
         stand_in="defects",
         licence="none stated, use invited with citation",
         citation="Huang et al., Saliency of magnetic tile surface defects (2018)",
         address="https://github.com/abin24/Magnetic-tile-defect-datasets./archive/refs/heads/",
         files={"master.zip": None},
-        note="split by tile, not by picture; patches that show a defect, and all patches of tiles without one",
+        note="split by tile, not by picture; stretched to squares",
     ),
 }
 
