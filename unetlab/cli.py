@@ -208,7 +208,7 @@ def _make_trainer(config: dict, data: Dataset) -> Trainer:
     torch.manual_seed(config["seed"])
     if "model" in config:  # of a run that exists
         model = UNet(**config["model"])
-    else:  # a grey value depends on lamp and stain, so a grey picture is seen standardised too; a colour says what a thing is
+    else:  # a grey value depends on lamp and stain: a grey picture is seen standardised too; a colour says what a thing is
         size, grey = (config["base_channels"], config["depth"]), data.in_channels == 1
         model = UNet(data.in_channels, data.num_classes, *size, standardise=grey)
     model.set_output_prior(_class_shares(data))
