@@ -96,7 +96,8 @@ class TrickShelf:
         rows = {name: measure(self._record, name, self.seeds) for name in self.tricks if name in self.predictions}
         self._told.value = f'<p role="status" style="line-height: 1.5; margin: 4px 0">{escape(self.describe(rows))}</p>'
         numbers = {name: self.tricks.index(name) + 1 for name in rows}
-        self._rows.value = rows_html(rows, numbers, self.predictions, trick) + (
+        table = rows_html(rows, numbers, self.predictions, trick) if rows else ""
+        self._rows.value = table + (
             f'<p style="font-size: 12px; max-width: 60em; line-height: 1.4">{escape(provenance(self._record))}. Time: '
             "processor time against the baseline's on a busy machine, differences under a half are no finding.</p>"
         )
