@@ -183,7 +183,7 @@ def test_bf16_and_other_numbers(unetlab, pictures, tmp_path):
     options += ["--seed", 7, "--val-fraction", 0.4, "--test-fraction", 0.2]
     code, out, _ = unetlab("train", *sources(pictures), "--out", tmp_path / "run", *TINY, *options)
     assert code == 0
-    assert "447 parameters on cpu (bf16" in out and "4 training and 4 validation images of 1x32x32" in out
+    assert "465 parameters on cpu (bf16" in out and "4 training and 4 validation images of 1x32x32" in out
     history, split = read(tmp_path / "run/history.json"), read(tmp_path / "run/split.json")
     assert [row["lr"] for row in history["steps"]] == [0.01] * 4  # 2 steps an epoch
     assert [len(split[part]["names"]) for part in ("train", "val", "test")] == [4, 4, 2] and split["seed"] == 7
