@@ -552,8 +552,9 @@ class Trainer:
         if self._best is not None and (self._keeper.restore_best_weights or self.diverged):
             self.restore_best()
         elif self.ema is not None:
-            self._show(clone(self.ema.module.state_dict()))
-        self.model.eval()
+            self._show(self.ema.module.state_dict())
+        else:
+            self.model.eval()
 
     def _show(self, weights: dict[str, Tensor]) -> None:
         if self._training_weights is None:
