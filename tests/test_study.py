@@ -1,6 +1,6 @@
 """The study's runner on a grid of seconds: it goes on where it stopped, repeats itself, and mixes nothing; its record."""
 
-import importlib.util
+import importlib
 import itertools
 import json
 import math
@@ -9,21 +9,19 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import study as the_study
 
 from unetlab.lab.records import load_record
 from unetlab.schedulers import schedule_preview
 
-SCRIPTS = Path(__file__).parent.parent / "data_scripts"
+ROOT = Path(__file__).parent.parent
 COLUMNS = ("train_loss", "val_loss", "val_dice", "lr", "test_dice")
 
 
 @pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    spec = importlib.util.spec_from_file_location("study", SCRIPTS / "study.py")
-    study = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(study)
-    return study
+def study():
+    """The script as it is, whatever the test before has changed in it."""
+    return importlib.reload(the_study)
 
 
 @pytest.fixture
@@ -165,7 +163,7 @@ def test_wrong_arguments(study, tmp_path, arguments, message, capsys):
 
 @pytest.fixture(scope="module")
 def record():
-    return load_record("study", SCRIPTS.parent / "notebooks" / "records")
+    return load_record("study", ROOT / "notebooks" / "records")
 
 
 def test_the_shipped_record_holds_whole_seeds(study, record):
@@ -177,7 +175,7 @@ def test_the_shipped_record_holds_whole_seeds(study, record):
     assert len([seed for seed, runs in pairs if len(list(runs)) >= 54]) >= 3
     assert record["seeds"] == study.SEEDS
     assert {name: record["settings"][name] for name in study.SETTINGS} == study.SETTINGS
-    path = SCRIPTS.parent / "notebooks" / "records" / "study.json"
+    path = ROOT / "notebooks" / "records" / "study.json"
     assert path.stat().st_size < 400_000
 
 
