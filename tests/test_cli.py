@@ -249,6 +249,7 @@ def test_several_classes_in_colour(unetlab, tmp_path):
     line = ["train", *sources(tmp_path), "--out", tmp_path / "run", *TINY, "--epochs", 1, "--seed", 1]
     code, out, err = unetlab(*line, "--classes", 3)
     assert code == 0 and "3 channels; background, class 1, class 2" in out
+    assert re.search(r"validation Dice 0\.\d{3}, IoU 0\.\d{3} \(mean over the classes: class 1 \S+, class 2 \S+\)", out)
     network = read(tmp_path / "run/config.json")["model"]
     assert (network["in_channels"], network["num_classes"], network["standardise"]) == (3, 3, False)
     code, _, _ = unetlab("predict", "--run", tmp_path / "run", "--images", tmp_path / "images", "--out", tmp_path / "p")

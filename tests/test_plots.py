@@ -1,5 +1,6 @@
 """Figures: what they show, in which order and colour, and that the same figure gives the same bytes."""
 
+import copy
 import io
 import math
 import warnings
@@ -70,6 +71,9 @@ def test_everything_is_labelled(plain):
     assert [axis.get_ylabel() for axis in axes] == ["loss", "Dice, mean over images", "rate (log scale)"]
     assert legend_of(axes[0]) == ["training", "validation"]
     assert axes[2].get_yscale() == "log"
+    several = copy.deepcopy(plain)
+    several.environment["reduction"] = "pooled"
+    assert ul.plot_history(several).axes[1].get_ylabel() == "Dice, mean over classes"
 
 
 def test_the_best_epoch_is_marked(plain):

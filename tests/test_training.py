@@ -195,9 +195,36 @@ def test_background_is_scored_only_where_it_is_a_class(names, counts):
     data = SimpleNamespace(images=images, masks=masks, class_names=names)
     run = ul.Trainer(unet(num_classes=3), data, data)
     expected = ul.dice_score(
-        run.predict(images), masks, num_classes=3, zero_division=math.nan, include_background=counts
+        run.predict(images), masks, 3, reduction="pooled", zero_division=math.nan, include_background=counts
     )
     assert run.evaluate(data)["dice"] == pytest.approx(expected)
+
+
+class Echo(nn.Module):
+    """Its images are class ids, and it says them again."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids = nn.Parameter(torch.arange(3.0).view(1, 3, 1, 1))
+
+    def forward(self, images):
+        return -((images - self.ids) ** 2)
+
+
+def test_of_several_classes_a_missed_one_costs_more_than_false_alarms():
+    """Image by image, one wrong pixel in each of ten pictures would cost more than never to find the rare class."""
+    masks = torch.zeros(11, 8, 8, dtype=torch.uint8)
+    masks[:, :, 4:] = 1
+    masks[0, :4] = 2  # the rare class is in one picture of eleven
+    daring, timid = masks.clone(), masks.clone()
+    daring[1:, 0, 0] = 2
+    timid[0, :4] = 0
+    run = ul.Trainer(Echo(), (masks[:, None].float(), masks), (masks[:, None].float(), masks))
+    score, by_image = [], []
+    for guess in (daring, timid):
+        score.append(run.evaluate((guess[:, None].float(), masks))["dice"])
+        by_image.append(ul.dice_score(guess, masks, 3, zero_division=math.nan))
+    assert score[0] > score[1] and by_image[0] < by_image[1]
 
 
 def test_precision_bf16():

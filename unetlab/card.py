@@ -176,15 +176,13 @@ def _scores(config: dict, history: History, tests: list[dict]) -> list[tuple[str
             f"opened on {row['when'][:10]}" if len(tests) == 1 else f"opening {n} of {len(tests)}, {row['when'][:10]}"
         )
         rows.append((f"Test, {when}", _score(row["dice"], row["iou"])))
-    return [*rows, ("Counted as", "mean over the pictures of a split" + _over_classes(config))]
+    several = len(config["class_names"]) > 2
+    counted = "mean over the " + ("classes, each counted over all pictures" if several else "pictures") + " of a split"
+    return [*rows, ("Counted as", counted)]
 
 
 def _score(dice: float, iou: float) -> str:
     return f"Dice {dice:.3f}, IoU {iou:.3f}"
-
-
-def _over_classes(config: dict) -> str:
-    return ", of the mean over their classes" if len(config["class_names"]) > 2 else ""
 
 
 def _cautions(config: dict, history: History, split: dict, tests: list[dict]) -> list[str]:

@@ -261,7 +261,7 @@ def _report(run_dir: Path, data: Dataset, trainer: Trainer) -> int:
     if best.exists():
         trainer.restore_best()
         epoch = checkpoint.load_weights(best)[1]["epoch"]
-        scores, count = trainer.evaluate(data.val), len(data.val)
+        scores = trainer.evaluate(data.val)
         figure = plots.plot_predictions(
             data.val.images,
             data.val.masks,
@@ -272,9 +272,8 @@ def _report(run_dir: Path, data: Dataset, trainer: Trainer) -> int:
         )
         _save_figure(run_dir / "predictions.png", figure)
         print(
-            f"\nBest epoch {epoch}: validation Dice {scores['dice']:.3f}, IoU {scores['iou']:.3f} "
-            f"(mean over {count} image{'s' * (count > 1)}).\n{run_dir} holds curves.png, predictions.png (worst first), "
-            "history.json, best.safetensors.\n"
+            f"\nBest epoch {epoch}: validation {_in_words(scores, trainer)}.\n{run_dir} holds curves.png, "
+            "predictions.png (worst first), history.json, best.safetensors.\n"
             + (f"To go on: unetlab train --resume {run_dir}\n" if interrupted else "")
             + f"Next: unetlab predict --run {run_dir} --images YOUR_IMAGES --out PREDICTIONS"
         )
@@ -283,6 +282,18 @@ def _report(run_dir: Path, data: Dataset, trainer: Trainer) -> int:
     if interrupted:
         return 130
     return 1 if diverged or not best.exists() else 0
+
+
+def _in_words(scores: dict, trainer: Trainer) -> str:
+    """What ``evaluate`` found, and what it is a mean of; of several classes each, as a mean hides one that is missed."""
+    count = len(scores["dice_per_image"])
+    over = f"over {count} image{'s' * (count > 1)}"
+    if trainer.num_classes > 1:
+        first = 0 if trainer.include_background else 1
+        each = zip(trainer.class_names[first:], scores["dice_per_class"][first:], strict=True)
+        each = [f"{name} {'absent' if math.isnan(dice) else f'{dice:.3f}'}" for name, dice in each]
+        over = f"over the classes: {', '.join(each)}"
+    return f"Dice {scores['dice']:.3f}, IoU {scores['iou']:.3f} (mean {over})"
 
 
 def _save_figure(path: Path, figure: plt.Figure) -> None:
@@ -340,7 +351,7 @@ def test(options) -> int:
     now = {"when": datetime.now().isoformat(timespec="seconds"), "who": getpass.getuser()}
     opened.append(now | {name: scores[name] for name in ("dice", "iou")})
     checkpoint.write_atomically(log, json.dumps(opened, indent=1).encode() + b"\n")
-    print(f"Test Dice {scores['dice']:.3f}, IoU {scores['iou']:.3f} (mean over {len(data.test)} images); see {log}")
+    print(f"Test {_in_words(scores, trainer)}; see {log}")
     return 0
 
 

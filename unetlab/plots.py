@@ -105,7 +105,9 @@ def plot_history(histories: History | Mapping[str, History]) -> Figure:
         loss.set(title="Loss", xlabel="epoch", ylabel="loss")
         if is_wide(x for history in runs.values() for name in ("train_loss", "val_loss") for x in history.column(name)):
             loss.set(yscale="log", ylabel="loss (log scale)")
-        dice.set(title="Validation Dice", xlabel="epoch", ylabel="Dice, mean over images", ylim=(0, 1.1))
+        over = {history.environment.get("reduction") for history in runs.values()}
+        label = "Dice, mean over " + ("classes" if over == {"pooled"} else "images")
+        dice.set(title="Validation Dice", xlabel="epoch", ylabel=label, ylim=(0, 1.1))
         dice.set_yticks(np.linspace(0, 1, 6))
         rate.set(title="Learning rate", xlabel="epoch", ylabel="rate (log scale)", yscale="log", xlim=(0, None))
         # The last steps of some schedules are all but 0: four decades show what matters.

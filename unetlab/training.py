@@ -145,6 +145,9 @@ class Trainer:
         self.num_classes = self._count_classes()
         self.class_names = tuple(getattr(train, "class_names", None) or ())
         self.include_background = self.class_names[:1] != ("background",)
+        # An image shows few of many classes, and one wrong pixel of an absent one scores it 0 there. Taken image by image,
+        # a network that never dares the rare classes would win; so several classes are scored on all images together.
+        self.reduction = "per_image" if self.num_classes == 1 else "pooled"
         for split, masks in (("train", self.masks), ("val", self.val_masks)):
             check_class_ids(masks, self.num_classes, ignore_index, split)
 
@@ -180,6 +183,7 @@ class Trainer:
                 precision=self.precision,
                 seed=seed,
                 parameters=sum(p.numel() for p in self.model.parameters()),
+                reduction=self.reduction,
             )
         )
 
@@ -432,10 +436,10 @@ class Trainer:
         Where several processes train together, each scores its share: all of them must call this.
 
         Returns:
-            ``loss`` (mean over images), ``dice`` and ``iou`` (mean over images; of several classes without "background"
-            if the data name one), ``dice_per_class``, ``iou_per_class``, ``dice_per_image`` (lists). An image without
-            foreground that is predicted empty scores 1 in a binary task; with several classes a class that is in neither
-            mask is left out.
+            ``loss`` (mean over images), ``dice`` and ``iou``, ``dice_per_class``, ``iou_per_class``, ``dice_per_image``
+            (lists). In a binary task ``dice`` is the mean over images, and one without foreground that is predicted empty
+            scores 1. With several classes the pixels of all images are counted together for each class, and ``dice`` is
+            the mean over the classes (without "background" if the data name one) that are in the masks or predicted.
         """
         scores, _ = self._score(*as_tensors(data, "the data", self.device), batch_size or self.batch_size)
         return scores
@@ -445,6 +449,7 @@ class Trainer:
         """What ``evaluate`` returns, and the predicted class ids of this process's share of the images."""
         metrics = SegmentationMetrics(
             self.num_classes,
+            self.reduction,
             zero_division=1.0 if self.num_classes == 1 else math.nan,
             include_background=self.include_background,
             ignore_index=self.ignore_index,

@@ -374,7 +374,7 @@ class LiveLab:
         epoch = self._shown_epoch(trainer)
         guesses = trainer.watched_predictions[epoch]
         images, truth = crop_to(self._images, guesses), crop_to(self._masks, guesses)
-        empty = 1.0 if classes == 1 else math.nan  # as in the trainer's validation Dice
+        empty = 1.0 if classes == 1 else math.nan  # as in Trainer.evaluate
         metrics = SegmentationMetrics(
             classes, zero_division=empty, include_background=trainer.include_background, ignore_index=ignored
         )
