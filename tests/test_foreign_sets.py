@@ -36,6 +36,13 @@ def vessels(root):
         save(Image.fromarray(ids * 255), root / f"masks/{21 + i}_manual1.gif")
 
 
+def stare(root):
+    """STARE: im0001.ppm beside im0001.ah.pgm."""
+    for i, image, ids in drawn():
+        save(image, root / f"images/im{i:04}.ppm")
+        save(ids * 255, root / f"masks/im{i:04}.ah.pgm")
+
+
 def retina(root):
     """CHASE: Image_01L.jpg beside Image_01L_1stHO.png, 1 bit."""
     for i, image, ids in drawn():
@@ -97,6 +104,7 @@ def machine_parts(root):
 
 SETS = {  # the option it takes, the classes it gives
     vessels: ([], 2),
+    stare: ([], 2),
     retina: ([], 2),
     buildings: ([], 2),
     cut_outs: ([], 2),
@@ -135,6 +143,85 @@ def test_a_foreign_set_trains(make, tmp_path, capsys):
     line = ["train", "--images", tmp_path / "images", "--masks", tmp_path / "masks", "--out", tmp_path / "run", *option]
     tiny = ["--epochs", 1, "--base-channels", 2, "--depth", 1, "--size", 32, "--device", "cpu"]
     assert main([*map(str, line + tiny)]) == 0, capsys.readouterr().err
+
+
+def in_one_folder(root):
+    """CHASE as it comes: two observers' masks beside the pictures."""
+    for i, image, ids in drawn():
+        save(image, root / f"Image_{i:02}L.jpg")
+        save(Image.fromarray(ids * 255).convert("1"), root / f"Image_{i:02}L_1stHO.png")
+        save(Image.fromarray(ids * 0).convert("1"), root / f"Image_{i:02}L_2ndHO.png")
+    return root / "*.jpg", root / "*_1stHO.png"
+
+
+def three_kinds_of_masks(root):
+    """Cityscapes as it comes: classes, objects and colours beside each other, in folders of cities."""
+    for i, image, ids in drawn():
+        name = f"train/{'aachen' if i % 2 else 'bochum'}/x_{i:06}_000019"
+        save(image, root / f"leftImg8bit/{name}_leftImg8bit.png")
+        for kind, picture in {
+            "labelIds": ids,
+            "instanceIds": ids.astype(np.uint16) * 1000,
+            "color": COLOURS[ids],
+        }.items():
+            save(picture, root / f"gtFine/{name}_gtFine_{kind}.png")
+    return root / "leftImg8bit", root / "gtFine/*_labelIds.png"
+
+
+@pytest.mark.parametrize("make", [in_one_folder, three_kinds_of_masks], ids=lambda make: make.__name__)
+def test_a_pattern_says_which_files_are_masks(make, tmp_path, capsys):
+    images, masks = make(tmp_path)
+    with pytest.raises(DataError, match=r'in quotes \("masks/\*_labels.png"\)'):
+        load_folder(images, masks.parent)
+    data = load_folder(images, masks)
+    assert len(data.train) + len(data.val) == 6 and data.class_names == ("background", "foreground")
+    assert (data.train.masks.flatten(1).amax(1) == 1).all()
+    assert "*" not in data.name and not any("HO" in name for name in data.train.names)
+    given, tiny = ["--images", images, "--masks", masks], ["--epochs", 1, "--base-channels", 2, "--depth", 1]
+    assert main([*map(str, ["data", "check", *given, "--sheet", tmp_path / "sheet.png"])]) == 0
+    assert main([*map(str, ["train", *given, "--out", tmp_path / "run", "--device", "cpu", *tiny])]) == 0
+    predict = ["predict", "--run", tmp_path / "run", "--images", images, "--out", tmp_path.parent / "predicted"]
+    assert main([*map(str, predict)]) == 0 and "6 masks written" in capsys.readouterr().out
+    assert (
+        main(["card", str(tmp_path / "run")]) == 0
+        and "*" not in (tmp_path / "run/card.md").read_text().split("Source")[1][:60]
+    )
+
+
+def test_a_pattern_that_fits_nothing(tmp_path):
+    images, _ = in_one_folder(tmp_path)
+    with pytest.raises(DataError, match="no picture in it is named .*_3rdHO.png; check the pattern"):
+        load_folder(images, tmp_path / "*_3rdHO.png")
+
+
+def with_sound_parts(root):
+    """MVTec as it comes: sound parts have no mask."""
+    machine_parts(root)
+    for i in range(4):
+        noise = np.random.default_rng(i).integers(0, 9000, (36, 48))
+        save(noise.astype(np.uint16), root / f"images/good/{i:03}.png")
+
+
+@pytest.mark.parametrize("how, count, note", [("skip", 6, "left out"), ("empty", 10, "taken as showing no object")])
+def test_images_without_a_mask(tmp_path, capsys, how, count, note):
+    with_sound_parts(tmp_path)
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    with pytest.raises(DataError, match="4 of 10 images have no mask .* --without-mask skip or empty"):
+        load_folder(images, masks)
+    with pytest.warns(DataNote, match=rf"images without a mask, {note} \(4 files, first 000.png\)"):
+        data = load_folder(images, masks, without_mask=how)
+    found = dict(zip(data.train.names + data.val.names, [*data.train.masks, *data.val.masks], strict=True))
+    assert len(found) == count and {bool(mask.any()) for name, mask in found.items() if "broken" in name} == {True}
+    assert not any(mask.any() for name, mask in found.items() if "good" in name)
+    given, tiny = ["--images", images, "--masks", masks, "--without-mask", how], ["--epochs", 1, "--base-channels", 2]
+    assert main([*map(str, ["data", "check", *given, "--sheet", tmp_path / "sheet.png"])]) == 0
+    assert main([*map(str, ["train", *given, "--out", tmp_path / "run", "--device", "cpu", *tiny])]) == 0
+    assert f"{count - count // 5} train" in capsys.readouterr().out
+
+
+def test_without_mask_has_two_meanings(tmp_path):
+    with pytest.raises(DataError, match="must be 'skip', 'empty' or None"):
+        load_folder(tmp_path, tmp_path, without_mask="drop")
 
 
 def test_more_colours_than_classes(tmp_path):

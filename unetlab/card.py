@@ -14,6 +14,7 @@ from pathlib import Path
 import mistune
 
 from unetlab.checkpoint import write_atomically
+from unetlab.files import folder_and_pattern
 from unetlab.history import History
 from unetlab.plots import describe_history
 from unetlab.realsets import REAL_SETS
@@ -125,7 +126,10 @@ def _model(config: dict, history: History) -> list[tuple[str, str]]:
 
 
 def _data(config: dict, split: dict) -> list[tuple[str, str]]:
-    source = f"the set `{config['data']}` of the course" if config["data"] else f"`{Path(config['images']).name}`"
+    if config["data"]:
+        source = f"the set `{config['data']}` of the course"
+    else:
+        source = f"`{folder_and_pattern(config['images'])[0].name}`"
     rows = [("Source", source)]
     if config["data"] in REAL_SETS:
         known = REAL_SETS[config["data"]]

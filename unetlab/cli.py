@@ -43,7 +43,7 @@ from unetlab.data_commands import data_check, data_fetch, data_list
 from unetlab.datasets import Dataset, Notes, load_folder, smoothed
 from unetlab.doctor import check_setup
 from unetlab.early_stopping import EarlyStopping
-from unetlab.files import image_files, read_image
+from unetlab.files import folder_and_pattern, image_files, read_image
 from unetlab.ingredients import LOSSES, choose_device
 from unetlab.metrics import class_ids
 from unetlab.model import UNet
@@ -154,7 +154,7 @@ def _check_sources(config: dict, given: dict) -> None:
         raise ValueError(
             "--split takes the place of --val-fraction and --test-fraction, for files: scenes are drawn anew"
         )
-    own = given.keys() & {"val_fraction", "test_fraction", "groups", "classes"}
+    own = given.keys() & {"val_fraction", "test_fraction", "groups", "classes", "without_mask"}
     if config["data"] and own:
         wrong = ", ".join(f"--{name.replace('_', '-')}" for name in own)
         raise ValueError(f"{wrong}: only for your own --images and --masks; the sets of the course bring their split")
@@ -194,6 +194,7 @@ def _load(config: dict, split: Path | None = None) -> Dataset:
             classes=config["classes"],
             seed=config["seed"],
             split=split,
+            without_mask=config["without_mask"],
         )
     if data.class_names[0] == "background" and not (data.val.masks[data.val.masks != IGNORE] > 0).any():
         empty = f"no validation mask ({', '.join(data.val.names[:3])}) holds an object"
@@ -306,14 +307,14 @@ def _save_figure(path: Path, figure: plt.Figure) -> None:
 
 def predict(options) -> int:
     """Write a mask for every image of a folder: 0 and 255 for two classes, class ids (in colours) for more."""
-    run_dir, root, out = Path(options.run_dir), Path(options.images), Path(options.out)
+    run_dir, out = Path(options.run_dir), Path(options.out)
     config = _read_config(run_dir)
     colours = plots.class_colours(len(config["class_names"]))
     device = choose_device(_available(options.device))
     model = UNet(**config["model"]).to(device).eval()
     weights, _ = checkpoint.load_weights(run_dir / "best.safetensors")
     checkpoint.put_weights(model, weights, run_dir / "best.safetensors")
-    target_of, notes = _targets(root, out, options.overwrite), Notes()
+    target_of, notes = _targets(options.images, out, options.overwrite), Notes()
     for path, target in target_of.items():
         image = read_image(path, notes)
         small = smoothed(_to_channels(image, config["model"]["in_channels"]), config["shape"])
@@ -363,14 +364,15 @@ def card(options) -> int:
     return 0
 
 
-def _targets(root: Path, out: Path, overwrite: bool) -> dict[Path, Path]:
+def _targets(images: str, out: Path, overwrite: bool) -> dict[Path, Path]:
     """The mask file of each image; none may take the place of another, of an image, or of what was there before."""
+    root, _ = folder_and_pattern(images)
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"--out {out} lies in --images {root}, where masks would be taken for images: choose another")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: --out needs a folder")
     image_of: dict[Path, Path] = {}
-    for path in image_files(root):
+    for path in image_files(images):
         target = (out / path.relative_to(root)).with_suffix(".png")
         if target in image_of:
             raise ValueError(f"{image_of[target]} and {path} would both become {target}: rename one of them")
@@ -396,6 +398,7 @@ def _read_config(run_dir: Path) -> dict:
     path = run_dir / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        config.setdefault("without_mask", None)  # older runs do not know it
         missing = {*_SETTINGS, "model", "class_names", "shape"} - config.keys()
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run_dir} is not the folder of a run: it has no config.json") from None
@@ -454,7 +457,7 @@ _DEVICES = _one_of("auto", "cpu", "cuda", "mps")
 _SETTINGS = {  # name: (type, default, placeholder, help); together with what the data say they make config.json
     "data": (str, None, "NAME", "a set of the course instead of your own pictures (see: unetlab data list)"),
     "images": (_path, None, "DIR", "folder of images"),
-    "masks": (_path, None, "DIR", "folder of masks, one for each image, of the same name"),
+    "masks": (_path, None, "DIR", "folder of masks, one for each image, of the same name; or 'DIR/*_labels.png'"),
     "epochs": (_whole(1), 50, "N", "length of the run"),
     "lr": (float, 4e-3, "X", "the highest learning rate"),
     "batch_size": (_whole(1), 4, "N", "images a step"),
@@ -469,6 +472,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "split": (_path, None, "FILE", "split.json of another run: the same pictures in each part, whatever the seed"),
     "groups": (_groups, None, "FILE|REGEX", "CSV (name,group) or expression: a group stays in one split"),
     "classes": (_classes, None, "N|colours|FILE", "their number, each colour one, or a file with names and colours"),
+    "without_mask": (_one_of("skip", "empty"), None, "HOW", "images without a mask: skip them, or take them as empty"),
     "augment": (_one_of(*AUGMENTATIONS), "standard", "NAME", f"one of {', '.join(AUGMENTATIONS)}"),
     "crop": (_whole(0), 128, "N", "side of random windows to train on, where images are larger; 0: whole images"),
     "ema": (float, 0.9, "X", "decay of the moving average of the weights, which is what is scored and kept; 0: none"),
@@ -509,7 +513,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("predict", predict)
     sub.add_argument("--run", dest="run_dir", required=True, metavar="RUN_DIR", help="folder of the run")
-    sub.add_argument("--images", required=True, metavar="DIR", help="folder of images, subfolders included")
+    sub.add_argument(
+        "--images", required=True, metavar="DIR", help="folder of images, subfolders included; or 'DIR/*.jpg'"
+    )
     sub.add_argument("--out", required=True, metavar="DIR", help="folder for the masks, PNG files of the same names")
     sub.add_argument("--overwrite", action="store_true", help="replace masks that are in the folder")
     setting(sub, "device", default="auto")
@@ -532,7 +538,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "name", nargs="?", metavar="NAME|DIR", help="a set of the course, or a folder with images/ and masks/"
     )
-    for name in ("images", "masks", "groups", "classes"):
+    for name in ("images", "masks", "groups", "classes", "without_mask"):
         setting(sub, name, default=None)
     sub.add_argument("--sheet", metavar="FILE", help="the contact sheet, a PNG (default: NAME_sheet.png, here)")
 

@@ -27,16 +27,18 @@ FLAT = 3.0  # grey levels: a thumbnail that varies less shows nothing that could
 LISTED = 5  # examples of each kind of problem
 
 
-def check_folder(images, masks, groups=None, classes=None) -> tuple[Dataset | None, list[str], list[str]]:
+def check_folder(
+    images, masks, groups=None, classes=None, without_mask=None
+) -> tuple[Dataset | None, list[str], list[str]]:
     """Load a folder of pictures without the files that are wrong: the data or None, a line a problem, the notes."""
-    images, masks = Path(images), Path(masks)
     pairs, bare, orphans = match_files(images, masks)
     problems, leave_out = [f"{mask}: a mask without an image" for mask in orphans], set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataNote)
         while True:
             try:
-                data = load_folder(images, masks, groups=groups, classes=classes, leave_out=leave_out)
+                asked = {"groups": groups, "classes": classes, "without_mask": without_mask}
+                data = load_folder(images, masks, **asked, leave_out=leave_out)
                 return data, problems, [note for note in data.notes if not note.startswith("masks without an image")]
             except DataError as error:
                 problems += error.each or [str(error)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unetlab.data_check import check_dataset, check_folder, contact_sheet
 from unetlab.fetch import fetch
+from unetlab.files import folder_and_pattern
 from unetlab.realsets import available_datasets, data_root, load_dataset
 
 
@@ -32,8 +33,8 @@ def data_check(options) -> int:
     """Read a set (or your own pictures), say what is in it and list what is wrong with it."""
     folders = _folders(options)
     if folders:
-        data, problems, notes = check_folder(*folders, options.groups, options.classes)
-        name = Path(options.name or options.images).resolve().name
+        data, problems, notes = check_folder(*folders, options.groups, options.classes, options.without_mask)
+        name = folder_and_pattern(options.name or options.images)[0].resolve().name
     else:
         data, name = load_dataset(options.name), options.name
         problems, notes = [], data.notes

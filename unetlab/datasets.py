@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unetlab.classes import IGNORE, read_classes, scan_mask
+from unetlab.classes import IGNORE, Scan, read_classes, scan_mask
 from unetlab.files import (
     DataError,
     DataNote,
+    folder_and_pattern,
     image_files,
+    picture_size,
     read_all,
     read_image,
     read_mask,
@@ -200,13 +202,14 @@ def load_folder(
     classes=None,
     seed=0,
     split=None,
+    without_mask=None,
     leave_out=(),
 ) -> Dataset:
     """A folder of pictures and a folder of masks as a Dataset. Read the notes it gives: they say what it understood.
 
     Pairs: by the file's name without its ending, in subfolders too; words such as _mask, _label or _seg may stand
     beside the name, and so may what all names of a folder have in common (21_training.tif and 21_manual1.gif). Both
-    folders may be the same one.
+    folders may be the same one. Where other files lie beside them, a pattern says which: "gtFine/*_labelIds.png".
     Size: all pictures get the median aspect ratio and a longer side of `size` pixels, but none is made larger than the
     largest one is; images are smoothed (antialiased), masks take the nearest pixel.
     Masks: 0, 1, 2, ... are class ids; 0 and one other value, a JPEG, and soft edges from 0 to 255 are two classes.
@@ -218,20 +221,23 @@ def load_folder(
     for the values 0, 1, 2, ...; CSV: the columns name,value or name,colour (#RRGGBB); JSON: a list of names, or
     {name: value or colour}. Pixels of a class named "ignore" get the id 255 and do not count.
     split: the split.json of an earlier run; it decides, whatever the fractions and the seed.
+    without_mask: "skip" leaves images without a mask out, "empty" takes them as showing no object; None refuses them.
     leave_out: image files that shall not take part.
 
     Raises DataError: one line with the file (of several the first, and how many more) and the remedy.
     """
-    images, masks, notes = Path(images), Path(masks), Notes()
-    pairs = _pair_files(images, masks, leave_out, notes)
-    names = [image.relative_to(images).as_posix() for image, _ in pairs]
+    if without_mask not in (None, "skip", "empty"):
+        raise DataError(f"without_mask={without_mask!r}: must be 'skip', 'empty' or None")
+    root, notes = folder_and_pattern(images)[0], Notes()
+    pairs = _pair_files(images, masks, leave_out, without_mask, notes)
+    names = [image.relative_to(root).as_posix() for image, _ in pairs]
     group_of = _groups(names, groups)
     if split is None:
         parts = split_by_group(group_of, val_fraction, test_fraction, seed)
     else:
         parts = split_by_file(group_of, split, notes)
     asked = read_classes(classes)
-    scans = read_all([mask for _, mask in pairs], lambda mask: scan_mask(mask, asked.as_colours))
+    scans = read_all(pairs, lambda pair: scan_mask(pair[1], asked.as_colours) if pair[1] else _nothing_in(pair[0]))
     coding = asked.completed(scans, notes)
     shape = _common_shape([scan.shape for scan in scans], size, notes)
     # The masks were read once to learn what they hold; now pictures and masks are read and made small one by one.
@@ -246,7 +252,7 @@ def load_folder(
     for line in notes.lines():
         warnings.warn(line, DataNote, stacklevel=2)
     ignore = IGNORE if IGNORE in coding.ids.values() else None
-    return Dataset(images.resolve().name, *splits, coding.names, ignore, notes=notes.lines(), seed=seed)
+    return Dataset(root.resolve().name, *splits, coding.names, ignore, notes=notes.lines(), seed=seed)
 
 
 class Notes:
@@ -265,16 +271,24 @@ class Notes:
         ]
 
 
-def _pair_files(images, masks, leave_out, notes):
-    """[(image, mask), ...] sorted by image."""
+def _pair_files(images, masks, leave_out, without_mask, notes):
+    """[(image, mask or None), ...] sorted by image."""
     pairs, bare, orphans = match_files(images, masks, leave_out)
-    if bare:
-        some = ", ".join(str(file.relative_to(images)) for file in bare[:3]) + (", ..." if len(bare) > 3 else "")
+    if bare and without_mask is None:
+        root = folder_and_pattern(images)[0]
+        some = ", ".join(str(file.relative_to(root)) for file in bare[:3]) + (", ..." if len(bare) > 3 else "")
         raise DataError(
             f"{some}: {len(bare)} of {len(pairs) + len(bare)} images have no mask in {masks}; name each mask after its "
-            f"image ({bare[0].stem}.png or {bare[0].stem}_mask.png), or take these images out",
+            f"image ({bare[0].stem}.png or {bare[0].stem}_mask.png), say which files are masks with a pattern in quotes "
+            '("masks/*_labels.png"), or say --without-mask skip or empty (in Python without_mask=...)',
             [f"{file}: has no mask in {masks}" for file in bare],
         )
+    for file in bare:
+        notes(
+            file, "images without a mask, " + ("left out" if without_mask == "skip" else "taken as showing no object")
+        )
+    if without_mask == "empty":
+        pairs = sorted([*pairs, *((file, None) for file in bare)])
     if len(pairs) < 2:
         number = "a single image" if pairs else "no image"
         raise DataError(f"{images}: {number}; at least two are needed, one to train on and one to validate")
@@ -286,8 +300,9 @@ def _pair_files(images, masks, leave_out, notes):
 def match_files(images, masks, leave_out=()) -> tuple[list[tuple[Path, Path]], list[Path], list[Path]]:
     """Pairs (image, mask), images without a mask, masks without an image. Raises DataError for two of one name."""
     image_list, mask_list = image_files(images), image_files(masks)
+    (images, _), (masks, pattern) = folder_and_pattern(images), folder_and_pattern(masks)
     if images.resolve() == masks.resolve():
-        mask_list = [file for file in mask_list if _MASK_WORD.search(file.stem)]
+        mask_list = [file for file in mask_list if pattern != "*" or _MASK_WORD.search(file.stem)]
         image_list = [file for file in image_list if file not in set(mask_list)]
     flat = any(all(file.parent == root for file in files) for root, files in ((images, image_list), (masks, mask_list)))
 
@@ -375,8 +390,12 @@ def read_pair(image_path, mask_path, as_colours=False, note=warn_of) -> tuple[np
 
 
 def _read_small(image_path, mask_path, scan, coding, shape, notes):
-    """A picture (H, W, C) and its class ids (H, W), both uint8, in the common shape."""
-    image, raw = read_pair(image_path, mask_path, coding.as_colours, notes)
+    """A picture (H, W, C) and its class ids (H, W), both uint8, in the common shape. Without a mask: all 0."""
+    if mask_path is None:
+        image = read_image(image_path, notes)
+        raw = np.zeros(image.shape[:2], np.uint8)
+    else:
+        image, raw = read_pair(image_path, mask_path, coding.as_colours, notes)
     height, width = raw.shape
     if not 0.9 < (width / height) / (shape[1] / shape[0]) < 1.1:
         notes(image_path, "stretched by more than a tenth, to the common aspect ratio")
@@ -384,6 +403,12 @@ def _read_small(image_path, mask_path, scan, coding, shape, notes):
     if {coding.ids[value] for value in scan.pixels} != set(np.unique(ids).tolist()):
         notes(mask_path, "a class of the mask vanished when it was made smaller; a larger size keeps it")
     return smoothed(image, shape), ids
+
+
+def _nothing_in(image_path) -> Scan:
+    """What stands in a mask that is not there: 0."""
+    width, height = picture_size(image_path)
+    return Scan(image_path, (height, width), {0: height * width}, {})
 
 
 def nearest(mask, shape):

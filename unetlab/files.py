@@ -23,7 +23,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", *TIFF_SUFFIXES)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", *TIFF_SUFFIXES)
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # about 89 million: beyond it Pillow suspects a decompression bomb
 
@@ -51,17 +51,26 @@ def warn_of(path: Path, what: str) -> None:
     warnings.warn(f"{path}: {what}", DataNote, stacklevel=3)
 
 
-def image_files(folder) -> list[Path]:
-    """All picture files under `folder`, subfolders included, sorted; hidden files and folders are left out.
+def folder_and_pattern(where) -> tuple[Path, str]:
+    """`masks/*_labels.png` -> the folder `masks` and the pattern for file names; of a folder the pattern is `*`."""
+    where = Path(where)
+    return (where.parent, where.name) if "*" in where.name and not where.exists() else (where, "*")
 
-    Raises DataError if the folder is missing or holds no picture.
+
+def image_files(where) -> list[Path]:
+    """All picture files under a folder, subfolders included, sorted; hidden files and folders are left out.
+
+    where: a folder, or one with a pattern for the names of the files (`folder_and_pattern`).
+    Raises DataError if the folder is missing or holds no such picture.
     """
-    folder = Path(folder)
+    folder, pattern = folder_and_pattern(where)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; check the path")
     files = [f for f in sorted(folder.rglob("*")) if f.is_file()]
     files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(folder).parts)]
-    pictures = [f for f in files if f.suffix.lower() in SUFFIXES]
+    pictures = [f for f in files if f.suffix.lower() in SUFFIXES and f.match(pattern)]
+    if not pictures and pattern != "*":
+        raise DataError(f"{folder}: no picture in it is named {pattern}; check the pattern, and that it is in quotes")
     if not pictures:
         kinds = ", ".join(sorted({f.suffix or f.name for f in files})[:5])
         holds = f"it holds {len(files)} other files ({kinds})" if files else "it is empty"
