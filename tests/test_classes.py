@@ -152,6 +152,8 @@ def test_a_number_of_classes(tmp_path):
     coding, notes = code(write(tmp_path, a=mask(1), b=mask(3)), 4)
     assert coding.ids == {0: 0, 1: 1, 2: 2, 3: 3}
     assert notes == ["no mask holds the class 'class 2'"]
+    _, notes = code(tmp_path, 9)
+    assert notes == ["no mask holds 6 of the classes ('class 2', 'class 4', 'class 5', ...)"]
     assert "b.png: the mask holds 3, which is no class (0, 1, 2 are)" in refusal(tmp_path, 3)
     assert "b.png" in refusal(tmp_path, 2)
 

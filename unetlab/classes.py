@@ -69,10 +69,17 @@ class Coding:
         else:
             coding = _infer(self.names, pixels, scans, notes)
         read_all(scans, lambda scan: coding(np.array([*scan.pixels]), scan.path))
-        for name in coding.names:
-            if not any(coding.ids[value] == coding.names.index(name) for value in pixels):
-                notes(None, f"no mask holds the class {name!r}")
+        found = {coding.ids[value] for value in pixels}
+        if missing := [name for i, name in enumerate(coding.names) if i not in found]:
+            notes(None, f"no mask holds {named(missing)}")
         return coding
+
+
+def named(classes: list[str]) -> str:
+    """In words, the first few of many: the class 'a'; 7 of the classes ('a', 'b', 'c', ...)."""
+    if len(classes) == 1:
+        return f"the class {classes[0]!r}"
+    return f"{len(classes)} of the classes ({', '.join(map(repr, classes[:3]))}{', ...' * (len(classes) > 3)})"
 
 
 def _each_colour(pixels, scans):

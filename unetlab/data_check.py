@@ -17,8 +17,8 @@ from matplotlib import pyplot as plt
 from torch import Tensor
 
 from unetlab import plots
-from unetlab.classes import IGNORE
-from unetlab.datasets import Dataset, load_folder, match_files
+from unetlab.classes import IGNORE, named
+from unetlab.datasets import Dataset, how_to_pair, load_folder, match_files
 from unetlab.files import DataError, DataNote
 
 ALIKE = 0.985  # correlation of two 32 x 32 thumbnails from which on they show the same
@@ -33,13 +33,15 @@ def check_folder(
     """Load a folder of pictures without the files that are wrong: the data or None, a line a problem, the notes."""
     pairs, bare, orphans = match_files(images, masks)
     problems, leave_out = [f"{mask}: a mask without an image" for mask in orphans], set()
+    remedy = [how_to_pair(bare[0])] if bare and without_mask is None else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataNote)
         while True:
             try:
                 asked = {"groups": groups, "classes": classes, "without_mask": without_mask}
                 data = load_folder(images, masks, **asked, leave_out=leave_out)
-                return data, problems, [note for note in data.notes if not note.startswith("masks without an image")]
+                notes = [note for note in data.notes if not note.startswith("masks without an image")]
+                return data, problems, remedy + notes
             except DataError as error:
                 problems += error.each or [str(error)]
                 culprits = {
@@ -48,7 +50,7 @@ def check_folder(
                     if any(_names(line, [image, *mask]) for line in error.each)
                 }
                 if not culprits - leave_out:  # it is not single files that are wrong
-                    return None, problems, []
+                    return None, problems, remedy
                 leave_out |= culprits
 
 
@@ -65,11 +67,12 @@ def check_dataset(data: Dataset) -> tuple[list[str], list[str]]:
     for part, split in splits:
         counts = torch.bincount(split.masks.flatten().long(), minlength=256)
         shares = dict(zip(data.class_names, (counts / counts.sum()).tolist(), strict=False))
-        if part == "train":
-            problems += [f"no mask of train holds the class {name!r}" for name, share in shares.items() if not share]
+        missing = [name for name, share in shares.items() if not share]
+        if part == "train" and missing:
+            problems.append(f"no mask of train holds {named(missing)}")
         if data.ignore_index is not None:
             shares["does not count"] = (counts[IGNORE] / counts.sum()).item()
-        balance = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        balance = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share)
         about = f"{len(split):4} images, {len(set(split.groups)):4} groups"
         if data.class_names[0] == "background":
             empty = len(split) - int(((split.masks > 0) & (split.masks != IGNORE)).flatten(1).any(1).sum())

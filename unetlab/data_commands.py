@@ -49,7 +49,7 @@ def data_check(options) -> int:
         print(f"Contact sheet: {sheet}")
     for problem in problems:
         print(f"WRONG  {problem}")
-    print(f"{len(problems)} problems" if problems else "Nothing wrong was found.")
+    print(f"{len(problems)} problem{'s' * (len(problems) > 1)}" if problems else "Nothing wrong was found.")
     return 1 if problems else 0
 
 

@@ -278,9 +278,7 @@ def _pair_files(images, masks, leave_out, without_mask, notes):
         root = folder_and_pattern(images)[0]
         some = ", ".join(str(file.relative_to(root)) for file in bare[:3]) + (", ..." if len(bare) > 3 else "")
         raise DataError(
-            f"{some}: {len(bare)} of {len(pairs) + len(bare)} images have no mask in {masks}; name each mask after its "
-            f"image ({bare[0].stem}.png or {bare[0].stem}_mask.png), say which files are masks with a pattern in quotes "
-            '("masks/*_labels.png"), or say --without-mask skip or empty (in Python without_mask=...)',
+            f"{some}: {len(bare)} of {len(pairs) + len(bare)} images have no mask in {masks}; {how_to_pair(bare[0])}",
             [f"{file}: has no mask in {masks}" for file in bare],
         )
     for file in bare:
@@ -295,6 +293,14 @@ def _pair_files(images, masks, leave_out, without_mask, notes):
     for mask in orphans:
         notes(mask, "masks without an image, left out")
     return pairs
+
+
+def how_to_pair(image) -> str:
+    """What to do about images without a mask; `image` is one of them."""
+    return (
+        f"name each mask after its image ({image.stem}.png or {image.stem}_mask.png), say which files are masks with a "
+        'pattern in quotes ("masks/*_labels.png"), or say --without-mask skip or empty (in Python without_mask=...)'
+    )
 
 
 def match_files(images, masks, leave_out=()) -> tuple[list[tuple[Path, Path]], list[Path], list[Path]]:
