@@ -272,6 +272,14 @@ def test_output_prior_classes():
     torch.testing.assert_close(mean, torch.tensor([0.7, 0.2, 0.1]), rtol=0.15, atol=0)
 
 
+def test_output_prior_beside_whole_weights():
+    model = ul.UNet(base_channels=8, depth=2)
+    weights = model.head.weight.clone()
+    model.set_output_prior(0.02, weight_scale=1.0)
+    assert torch.equal(model.head.weight, weights)
+    assert model.head.bias.sigmoid().item() == pytest.approx(0.02)
+
+
 @pytest.mark.parametrize("shares", [0.0, 1.0, -0.1, float("nan"), [0.5, 0.5]])
 def test_output_prior_errors(shares):
     with pytest.raises(ValueError, match=r"needs 1 share\(s\) in \(0, 1\)"):

@@ -212,7 +212,7 @@ def _make_trainer(config: dict, data: Dataset) -> Trainer:
     else:  # a grey value depends on lamp and stain: a grey picture is seen standardised too; a colour says what a thing is
         size, grey = (config["base_channels"], config["depth"]), data.in_channels == 1
         model = UNet(data.in_channels, data.num_classes, *size, standardise=grey)
-    model.set_output_prior(_class_shares(data))
+    model.set_output_prior(_class_shares(data), weight_scale=1.0)  # with less, rare classes are missed more often
     stopping = None
     if config["patience"] is not None:
         stopping = EarlyStopping("val_dice", "max", config["patience"])

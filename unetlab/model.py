@@ -148,14 +148,16 @@ class UNet(nn.Module):
                 as_it_is.zero_()
 
     @torch.no_grad()
-    def set_output_prior(self, shares) -> None:
+    def set_output_prior(self, shares, weight_scale: float = 0.1) -> None:
         """Start from the class shares of the training masks instead of from one half (taught in appendix A3).
 
         Sets the bias of the last layer to log(p / (1 - p)) for a one-channel network and to log(p) for several classes,
-        and shrinks its weights, so that the first prediction is the prior and the first steps need not learn it.
+        so that the first steps need not learn the prior.
 
         Args:
             shares: for a one-channel network the foreground share; otherwise one share a class. Each in (0, 1).
+            weight_scale: factor on the last layer's weights. With 0.1 the first prediction is the prior nearly everywhere;
+                with 1 it scatters around it, which leaves rare classes larger gradients to begin with.
 
         Raises:
             ValueError: a wrong number of shares, or one outside (0, 1).
@@ -167,7 +169,7 @@ class UNet(nn.Module):
             )
         self.output_prior = shares.tolist()
         self.head.bias.copy_(torch.logit(shares) if len(shares) == 1 else shares.log())
-        self.head.weight.mul_(0.1)
+        self.head.weight.mul_(weight_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         channels = self.config["in_channels"]
