@@ -472,7 +472,12 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "split": (_path, None, "FILE", "split.json of another run: the same pictures in each part, whatever the seed"),
     "groups": (_groups, None, "FILE|REGEX", "CSV (name,group) or expression: a group stays in one split"),
     "classes": (_classes, None, "N|colours|FILE", "their number, each colour one, or a file with names and colours"),
-    "without_mask": (_one_of("skip", "empty"), None, "HOW", "images without a mask: skip them, or take them as empty"),
+    "without_mask": (
+        _one_of("skip", "empty"),
+        None,
+        "skip|empty",
+        "images without a mask: leave them out, or take them as showing nothing",
+    ),
     "augment": (_one_of(*AUGMENTATIONS), "standard", "NAME", f"one of {', '.join(AUGMENTATIONS)}"),
     "crop": (_whole(0), 128, "N", "side of random windows to train on, where images are larger; 0: whole images"),
     "ema": (float, 0.9, "X", "decay of the moving average of the weights, which is what is scored and kept; 0: none"),
