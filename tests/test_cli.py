@@ -22,7 +22,7 @@ import unetlab as ul
 from unetlab import checkpoint, cli
 from unetlab.augment import AUGMENTATIONS
 from unetlab.cli import main
-from unetlab.datasets import split_by_group
+from unetlab.datasets import Dataset, Split, split_by_group
 from unetlab.ingredients import LOSSES
 from unetlab.schedulers import SCHEDULES
 
@@ -256,6 +256,20 @@ def test_several_classes_in_colour(unetlab, tmp_path):
     with Image.open(tmp_path / "p/00.png") as mask:
         assert mask.mode == "P" and set(np.unique(mask)) <= {0, 1, 2}
         assert mask.getpalette()[:9] == [0, 0, 0, 0x56, 0xB4, 0xE9, 0xF0, 0xE4, 0x42]  # black, blue, yellow
+
+
+def test_of_several_classes_rare_ones_weigh_more():
+    masks = torch.zeros(10, 20, 20, dtype=torch.uint8)
+    masks[:, :2], masks[:, 2, :8] = 1, 2  # shares of 0.88, 0.1 and 0.02
+    split = Split(torch.zeros(10, 3, 20, 20, dtype=torch.uint8), masks, [""] * 10, [""] * 10)
+    config = {name: default for name, (_, default, _, _) in cli._SETTINGS.items()} | {"device": "cpu"}
+    for first, weigh in (("land", [1.0, 8.8**0.5, 44**0.5]), ("background", [1.0, 1.0, 5**0.5])):
+        data, weigh = Dataset("three", split, split, split, (first, "common", "rare")), torch.tensor(weigh)
+        run = cli._make_trainer(config, data)
+        weights, start = run.loss.class_weights, run.model.head.bias.softmax(0)
+        torch.testing.assert_close(weights / weights[0], weigh)
+        torch.testing.assert_close(start / start[0], torch.tensor([0.88, 0.1, 0.02]) * weigh / 0.88)
+    assert cli._make_trainer(config | {"loss": "ce"}, data).settings["loss"] == "ce"
 
 
 def test_masks_in_colours_with_pixels_that_do_not_count(unetlab, tmp_path):

@@ -149,10 +149,11 @@ def _training(config: dict, history: History) -> list[tuple[str, str]]:
     seconds = sum(row["seconds"] for row in history.epochs)
     spent = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
     crop = f", windows of {config['crop']} px" if 0 < config["crop"] < min(config["shape"]) else ""
+    weighed = config["loss"] == "compound" and len(config["class_names"]) > 2
     machine, threads = history.environment, history.environment["threads"]
     place = f"{machine['device']}, {machine['precision']}, {threads} thread{'s' * (threads > 1)}"
     return [
-        ("Loss", config["loss"]),
+        ("Loss", config["loss"] + (", rare classes weighed up" if weighed else "")),
         ("Learning rate", f"{config['lr']:g}, {config['scheduler']}; {_moves(history)}"),
         ("Batch", f"{config['batch_size']} pictures; augmentation {config['augment']}{crop}"),
         ("Weights", f"moving average, decay {config['ema']:g}" if config["ema"] else "those of the last step"),

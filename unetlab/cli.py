@@ -212,16 +212,23 @@ def _make_trainer(config: dict, data: Dataset) -> Trainer:
     else:  # a grey value depends on lamp and stain: a grey picture is seen standardised too; a colour says what a thing is
         size, grey = (config["base_channels"], config["depth"]), data.in_channels == 1
         model = UNet(data.in_channels, data.num_classes, *size, standardise=grey)
-    model.set_output_prior(_class_shares(data), weight_scale=1.0)  # with less, rare classes are missed more often
+    shares, loss = _class_shares(data), config["loss"]
+    if data.num_classes > 1 and loss == "compound":
+        weights = _class_weights(shares, data.class_names)
+        loss = {"name": loss, "class_weights": weights}
+        weighed = [share * weight for share, weight in zip(shares, weights, strict=True)]
+        shares = [share / sum(weighed) for share in weighed]
+    model.set_output_prior(shares, weight_scale=1.0)
     stopping = None
     if config["patience"] is not None:
         stopping = EarlyStopping("val_dice", "max", config["patience"])
     crop = config["crop"] if 0 < config["crop"] < min(data.train.images.shape[-2:]) else None
-    names = ("loss", "lr", "scheduler", "batch_size", "precision", "seed")
+    names = ("lr", "scheduler", "batch_size", "precision", "seed")
     return Trainer(
         model,
         data.train,
         data.val,
+        loss=loss,
         early_stopping=stopping,
         augment=make_augment(config["augment"], crop),
         grad_clip=1.0,
@@ -237,6 +244,13 @@ def _class_shares(data: Dataset) -> list[float]:
     counts = torch.bincount(ids, minlength=len(data.class_names)).double()
     shares = (counts / counts.sum()).clamp(1e-3, 1 - 1e-3)
     return shares[1:].tolist() if data.num_classes == 1 else shares.tolist()
+
+
+def _class_weights(shares: list[float], names: tuple[str, ...]) -> list[float]:
+    """Rarer classes weigh more, by the square root, or a short run never dares them. Background does not count in the
+    score that is to become good, so it is not weighed down: it weighs as the most common of the others."""
+    weights = [share**-0.5 for share in shares]
+    return [min(weights[1:]), *weights[1:]] if names[0] == "background" else weights
 
 
 def _read_script(path: str | None, trainer: Trainer) -> Script:
@@ -463,7 +477,7 @@ _SETTINGS = {  # name: (type, default, placeholder, help); together with what th
     "batch_size": (_whole(1), 4, "N", "images a step"),
     "scheduler": (_one_of(*SCHEDULES), "cosine", "NAME", f"one of {', '.join(SCHEDULES)}"),
     "patience": (_whole(0), None, "N", "stop after so many epochs without a better validation Dice (default: never)"),
-    "loss": (_one_of(*LOSSES), "compound", "NAME", f"one of {', '.join(LOSSES)}"),
+    "loss": (_one_of(*LOSSES), "compound", "NAME", f"one of {', '.join(LOSSES)}; compound weighs rare classes up"),
     "size": (_whole(1), None, "N", "longer side of the images in pixels (default: 256, or the set's own)"),
     "base_channels": (_whole(1, 1024), 8, "N", "width of the network's first level"),
     "depth": (_whole(1, 8), 3, "N", "poolings of the network"),
