@@ -58,8 +58,8 @@ def plain(data, seed: int, budget: float) -> dict:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     ignore = -100 if data.ignore_index is None else data.ignore_index
     masks, (height, width) = data.train.masks.long(), data.train.images.shape[-2:]
-    best, spent, steps = None, 0.0, STEPS[data.name]
     counts_as = "per_image" if data.num_classes == 1 else "pooled"
+    best, spent, steps = {counts_as: -1.0}, 0.0, STEPS[data.name]
     for _ in range(CHECKS):
         start = clock()
         for _ in range(steps // CHECKS):
@@ -78,8 +78,7 @@ def plain(data, seed: int, budget: float) -> dict:
             optimizer.step()
             loss.item()
         spent += since(start)["cpu"]
-        scores = score(model, data)
-        best = scores if best is None or scores[counts_as] > best[counts_as] else best
+        best = max(best, score(model, data), key=lambda scores: scores[counts_as])
     return {"cpu": round(spent, 1), "steps": steps} | best
 
 

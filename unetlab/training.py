@@ -444,16 +444,20 @@ class Trainer:
         scores, _ = self._score(*as_tensors(data, "the data", self.device), batch_size or self.batch_size)
         return scores
 
-    @torch.inference_mode()
-    def _score(self, images: Tensor, masks: Tensor, batch_size: int) -> tuple[dict, Tensor]:
-        """What ``evaluate`` returns, and the predicted class ids of this process's share of the images."""
-        metrics = SegmentationMetrics(
+    def metrics(self) -> SegmentationMetrics:
+        """Metrics without an image yet, which count as ``evaluate`` does."""
+        return SegmentationMetrics(
             self.num_classes,
             self.reduction,
             zero_division=1.0 if self.num_classes == 1 else math.nan,
             include_background=self.include_background,
             ignore_index=self.ignore_index,
         )
+
+    @torch.inference_mode()
+    def _score(self, images: Tensor, masks: Tensor, batch_size: int) -> tuple[dict, Tensor]:
+        """What ``evaluate`` returns, and the predicted class ids of this process's share of the images."""
+        metrics = self.metrics()
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         predicted = []
         mine = parallel.share(len(images))

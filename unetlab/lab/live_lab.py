@@ -22,7 +22,6 @@ from unetlab.history import History
 from unetlab.ingredients import crop_to
 from unetlab.lab.instrument import Curves, Instrument
 from unetlab.lab.session import Session
-from unetlab.metrics import SegmentationMetrics
 from unetlab.plots import (
     FALSE_ALARM,
     IGNORED,
@@ -374,10 +373,7 @@ class LiveLab:
         epoch = self._shown_epoch(trainer)
         guesses = trainer.watched_predictions[epoch]
         images, truth = crop_to(self._images, guesses), crop_to(self._masks, guesses)
-        empty = 1.0 if classes == 1 else math.nan  # as in Trainer.evaluate
-        metrics = SegmentationMetrics(
-            classes, zero_division=empty, include_background=trainer.include_background, ignore_index=ignored
-        )
+        metrics = trainer.metrics()
         metrics.update(guesses, truth)
         scores = metrics.compute()["dice_per_image"]
         order = np.argsort(scores, kind="stable")
