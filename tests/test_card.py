@@ -54,6 +54,12 @@ def test_scores_are_those_of_the_history(run):
     assert f"2 of 2 epochs, {len(history.steps)} steps" in text
 
 
+def test_how_the_scores_were_counted_is_what_the_history_says(run):
+    assert "| Counted as | mean over the pictures of a split |" in card_of(run)
+    change(run[0] / "history.json", lambda history: history["environment"].update(reduction="pooled"))
+    assert "| Counted as | mean over the classes, each counted over all pictures of a split |" in card_of(run)
+
+
 def test_the_command_on_the_card_makes_the_same_run(run, tmp_path):
     command = re.search(r"Again: `unetlab (.*)`", card_of(run))[1].split()
     again = tmp_path / "again"

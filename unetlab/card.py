@@ -181,8 +181,8 @@ def _scores(config: dict, history: History, tests: list[dict]) -> list[tuple[str
             f"opened on {row['when'][:10]}" if len(tests) == 1 else f"opening {n} of {len(tests)}, {row['when'][:10]}"
         )
         rows.append((f"Test, {when}", _score(row["dice"], row["iou"])))
-    several = len(config["class_names"]) > 2
-    counted = "mean over the " + ("classes, each counted over all pictures" if several else "pictures") + " of a split"
+    pooled = history.environment.get("reduction") == "pooled"
+    counted = "mean over the " + ("classes, each counted over all pictures" if pooled else "pictures") + " of a split"
     return [*rows, ("Counted as", counted)]
 
 
