@@ -1,5 +1,6 @@
 """What a run is made from: every name, every form, and an error for what does not fit."""
 
+import inspect
 from types import SimpleNamespace
 
 import numpy as np
@@ -94,11 +95,32 @@ def test_unknown_loss():
 def test_optimizer_names(name, kind):
     assert name in OPTIMIZERS and len(OPTIMIZERS) == 4
     optimizer = make_optimizer(name, unet().parameters(), 0.01, CPU)
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind) and type(optimizer).__name__ == kind.__name__
     group = optimizer.param_groups[0]
     assert group["lr"] == 0.01
     if name == "sgd":
         assert (group["momentum"], group["nesterov"]) == (0.9, True)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop])
+def test_optimizers_do_what_those_of_torch_do(kind):
+    """To the last bit, also when a state is loaded on the way."""
+    networks = unet(), unet()
+    networks[1].load_state_dict(networks[0].state_dict())
+    ours = make_optimizer(kind.__name__.lower(), networks[0].parameters(), 0.01, CPU)
+    usual = inspect.signature(kind).parameters
+    theirs = kind(networks[1].parameters(), **{k: v for k, v in ours.defaults.items() if k in usual})
+    images = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    for step in range(4):
+        for network, optimizer in zip(networks, (ours, theirs), strict=True):
+            optimizer.zero_grad()
+            network(images).square().mean().backward()
+            optimizer.step()
+            if step == 1:
+                optimizer.load_state_dict(optimizer.state_dict())
+    states = [network.state_dict() for network in networks]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
 
 
 def test_optimizer_with_options():

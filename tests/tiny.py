@@ -117,7 +117,7 @@ def process(function, *args) -> multiprocessing.Process:
     """A fresh process that shares nothing with this one, started. A fork server has the imports ready (not on Windows)."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["unetlab", "torch._dynamo"])  # the latter comes with the first optimizer step
+    context.set_forkserver_preload(["unetlab"])
     child = context.Process(target=function, args=args)
     child.start()
     return child

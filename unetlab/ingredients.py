@@ -1,17 +1,29 @@
 """What a run is made from: names and raw data become the device, the loss, the optimizer and the tensors of the loop."""
 
+import inspect
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 from unetlab.early_stopping import EarlyStopping
 from unetlab.losses import CompoundLoss, DiceLoss, FocalLoss, TverskyLoss
 from unetlab.schedulers import Scheduler
 
+
+def _eager(kind: type[optim.Optimizer]) -> type[optim.Optimizer]:
+    """The same optimizer without what its methods ask torch's compiler: the first question imports all of that, 800
+    modules and some seconds of waiting, in a process that compiles nothing."""
+    asking = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in asking}
+    return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(inspect.unwrap(kind.step))})
+
+
+AdamW, Adam, SGD, RMSprop = map(_eager, (optim.AdamW, optim.Adam, optim.SGD, optim.RMSprop))
 OPTIMIZERS = {
-    "adamw": (torch.optim.AdamW, {}),
-    "adam": (torch.optim.Adam, {}),
-    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
-    "rmsprop": (torch.optim.RMSprop, {}),
+    "adamw": (AdamW, {}),
+    "adam": (Adam, {}),
+    "sgd": (SGD, {"momentum": 0.9, "nesterov": True}),
+    "rmsprop": (RMSprop, {}),
 }
 LOSSES = {
     "compound": CompoundLoss,
@@ -59,7 +71,7 @@ class _LossModule(nn.Module):
         return self.function(logits, targets)
 
 
-def make_optimizer(optimizer, parameters, lr: float, device: torch.device) -> torch.optim.Optimizer:
+def make_optimizer(optimizer, parameters, lr: float, device: torch.device) -> optim.Optimizer:
     if callable(optimizer):
         return optimizer(parameters, lr=lr)
     options = dict(optimizer) if isinstance(optimizer, dict) else {"name": optimizer}
