@@ -66,7 +66,7 @@ def figure(record: dict, path) -> None:
     import unetlab as ul
 
     ul.use_style()
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(8, 4))
     styles = dict(zip(peers.RECIPES, ("-", "--", "-.", ":", (0, (5, 1, 1, 1))), strict=True))
     for i, recipe in enumerate(peers.RECIPES):
         for k, run in enumerate(r for r in record["runs"] if r["recipe"] == recipe):
@@ -76,7 +76,7 @@ def figure(record: dict, path) -> None:
     axes.axhline(0.9, color="0.5", linewidth=0.8)
     axes.set(xscale="log", xlabel="processor time (s, log)", ylabel="validation Dice", ylim=(0, 1))
     axes.set_title(f"{record['data']}, {record['size']} px, the same network")
-    axes.legend(loc="lower right")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # the curves leave no room
     figure.savefig(path, dpi=150)
 
 
