@@ -303,7 +303,7 @@ def _in_words(scores: dict, trainer: Trainer) -> str:
     """What ``evaluate`` found, and what it is a mean of; of several classes each, as a mean hides one that is missed."""
     count = len(scores["dice_per_image"])
     over = f"over {count} image{'s' * (count > 1)}"
-    if trainer.num_classes > 1:
+    if trainer.reduction == "pooled":
         first = 0 if trainer.include_background else 1
         each = zip(trainer.class_names[first:], scores["dice_per_class"][first:], strict=True)
         each = [f"{name} {'absent' if math.isnan(dice) else f'{dice:.3f}'}" for name, dice in each]
